@@ -1,0 +1,32 @@
+# The entry points of this repository. `just --list` prints them.
+
+# Everything that continuous integration runs.
+check: fmt clippy doc test deny
+
+# Formatting, without changing files.
+fmt:
+    cargo fmt --all --check
+
+# Lints; warnings are errors.
+clippy:
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+
+# Documentation; warnings are errors.
+doc:
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+
+# All tests.
+test:
+    cargo test --workspace --locked
+
+# Licences, bans and sources of dependencies.
+deny:
+    cargo deny --log-level error --locked check licenses bans sources
+
+# The protocol simulation over COUNT random seeds.
+sim COUNT="2000":
+    ATOLL_SIM_SEEDS={{COUNT}} cargo test --release -p dynamo-core --features testing sim -- --nocapture
+
+# A three-host cluster on this machine.
+dev:
+    cargo run --release --bin atoll -- dev
