@@ -1,0 +1,105 @@
+//! Values that are never shown: not in logs, not in `--print-config`, not in debug output.
+
+use std::fmt;
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::Invalid;
+use crate::limits::SECRET_FILE_BYTES_MAX;
+
+/// What is shown in place of a secret.
+const REDACTED: &str = "<redacted>";
+
+/// Bytes that are a secret. Empty means not set.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Secret(Vec<u8>);
+
+impl Secret {
+    /// A secret with this content.
+    #[must_use]
+    pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
+        Self(bytes.into())
+    }
+
+    /// The content, for the one place that needs it.
+    #[must_use]
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// True where it is not set.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The secret given inline, or the content of `file` without its last line end. `key` names
+    /// the inline setting; that of the file is `{key}_file`.
+    ///
+    /// # Errors
+    /// When both are given, or the file is not there, empty, too large, or readable by others.
+    pub fn resolve(inline: &Self, file: Option<&Path>, key: &str) -> Result<Self, Invalid> {
+        let Some(path) = file else { return Ok(inline.clone()) };
+        let file_key = format!("{key}_file");
+        if !inline.is_empty() {
+            return Err(Invalid::new(file_key, format!("given together with {key}")));
+        }
+        read_private(path).map(Self).map_err(|reason| Invalid::new(file_key, reason))
+    }
+}
+
+fn read_private(path: &Path) -> Result<Vec<u8>, String> {
+    let shown = path.display();
+    let file = std::fs::File::open(path).map_err(|error| format!("{shown}: {error}"))?;
+    let metadata = file.metadata().map_err(|error| format!("{shown}: {error}"))?;
+    if metadata.permissions().mode() & 0o077 != 0 {
+        return Err(format!("{shown}: others than the owner may access it (chmod 600)"));
+    }
+    let mut content = Vec::new();
+    file.take(SECRET_FILE_BYTES_MAX + 1)
+        .read_to_end(&mut content)
+        .map_err(|error| format!("{shown}: {error}"))?;
+    if content.len() as u64 > SECRET_FILE_BYTES_MAX {
+        return Err(format!("{shown}: larger than {SECRET_FILE_BYTES_MAX} bytes"));
+    }
+    if content.last() == Some(&b'\n') {
+        content.pop();
+        if content.last() == Some(&b'\r') {
+            content.pop();
+        }
+    }
+    if content.is_empty() {
+        return Err(format!("{shown}: empty"));
+    }
+    Ok(content)
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_empty() { "" } else { REDACTED })
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // A type error of serde repeats the value; this one must not.
+        String::deserialize(deserializer)
+            .map(|text| Self(text.into_bytes()))
+            .map_err(|_| serde::de::Error::custom("a secret must be a string"))
+    }
+}

@@ -1,0 +1,107 @@
+//! The bounds of the shell, each with its reason and what happens when it is hit. Bounds of the
+//! protocol are in `dynamo_core::limits`; tunable ones here are defaults of a settings struct.
+
+use std::time::Duration;
+
+/// Connections of one listener. Beyond it a connection is answered 503 and closed at once: each
+/// one costs a socket and two buffers.
+pub const CONNECTIONS_MAX: usize = 4096;
+
+/// Connections of one client address on a listener, so that one client cannot take all of them.
+/// Loopback is exempt: there one address stands for every process of the host.
+pub const CONNECTIONS_PER_IP_MAX: usize = 256;
+
+/// Time in which a request head must arrive; beyond it the connection is closed without an answer
+/// (slow senders would otherwise hold connections for free).
+pub const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Time an idle keep-alive connection, or one whose peer does not take our answer, is kept.
+pub const KEEP_ALIVE_IDLE: Duration = Duration::from_secs(60);
+
+/// Bytes of a request head; larger: 431 (414 where the request line alone is larger) and close.
+pub const HEAD_BYTES_MAX: usize = 16 * 1024;
+
+/// The same for peers, who are trusted with more: it is also the largest single read, and frames
+/// between peers are megabytes.
+pub const PEER_HEAD_BYTES_MAX: usize = 64 * 1024;
+
+/// Header lines of a request; more: 431 and close.
+pub const HEADERS_MAX: usize = 64;
+
+/// Requests on one client connection before it is closed, so that clients spread anew.
+pub const CLIENT_REQUESTS_PER_CONNECTION_MAX: u64 = 100_000;
+
+/// Requests on one peer connection before it is closed: only a bound on counters, peers are few.
+pub const PEER_REQUESTS_PER_CONNECTION_MAX: u64 = 100_000;
+
+/// Life of a client connection, shortened at random by up to a fifth: after a change of the
+/// deployment clients find the new routers without being told.
+pub const CLIENT_CONNECTION_LIFETIME: Duration = Duration::from_secs(600);
+
+/// Connections waiting in the kernel to be accepted.
+pub const LISTEN_BACKLOG: i32 = 1024;
+
+/// Pause after a failed accept (usually: no file descriptor left), so that the loop does not spin.
+pub const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// Bytes of request bodies in memory at once; a request that does not fit is 503 `overloaded`.
+pub const BODY_BUDGET_BYTES: usize = 256 * 1024 * 1024;
+
+/// Bytes of a body on a method that has no use for one (GET, HEAD, DELETE): read and dropped up
+/// to here so that the connection stays usable; more: 413 and close.
+pub const IGNORED_BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// Time after which a body must arrive at [`BODY_MIN_BYTES_PER_S`]; slower: 408 and close.
+pub const BODY_RATE_GRACE: Duration = Duration::from_secs(5);
+
+/// Slowest accepted body after [`BODY_RATE_GRACE`].
+pub const BODY_MIN_BYTES_PER_S: u64 = 1024;
+
+/// Total time for a body, the longest deadline a request may have; beyond it: 408 and close.
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Longest accepted `X-Request-Id`; a longer or unsafe one is replaced by a minted one.
+pub const REQUEST_ID_BYTES_MAX: usize = 64;
+
+/// Bytes of the `detail` of an error answer, so that the whole stays under
+/// `dynamo_core::limits::ERROR_BYTES_MAX`.
+pub const ERROR_DETAIL_BYTES_MAX: usize = 400;
+
+/// Nesting of a JSON body; deeper: 400 `bad_json`. Our own messages are at most a dozen deep.
+pub const JSON_DEPTH_MAX: usize = 64;
+
+/// Time for a new connection to a peer. Within one data centre a handshake takes a millisecond;
+/// a dead host must not eat the deadline of a request.
+pub const PEER_CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Idle connections kept per peer.
+pub const PEER_IDLE_PER_PEER_MAX: usize = 32;
+
+/// Connections per peer, busy ones included. A call beyond it waits within its deadline.
+pub const PEER_CONNECTIONS_PER_PEER_MAX: usize = 256;
+
+/// Time an idle connection is kept; half of what the server side allows, so that we close first.
+pub const PEER_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Age at which a pooled connection is replaced, so that a changed DNS answer is followed.
+pub const PEER_CONNECTION_AGE_MAX: Duration = Duration::from_secs(300);
+
+/// Addresses with a pool; beyond it pools without connections are dropped, the rest is kept (a
+/// ring has at most `dynamo_core::limits::MEMBERS_MAX` members, each with three listeners).
+pub const PEER_ADDRESSES_MAX: usize = 4096;
+
+/// Senders whose incarnation a gate remembers; beyond it the map is emptied, which costs at most
+/// one unfenced message per stale sender.
+pub const GATE_SENDERS_MAX: usize = 8192;
+
+/// Default time a stopping process waits for requests in flight.
+pub const DRAIN_TIMEOUT_MS: u64 = 10_000;
+
+/// Pause between two failed polls of a watched snapshot.
+pub const WATCH_RETRY: Duration = Duration::from_millis(500);
+
+/// Bytes of a secret file; larger ones are a mistake in the path.
+pub const SECRET_FILE_BYTES_MAX: u64 = 64 * 1024;
+
+/// Time the trace exporter may take to send what is left when the process stops.
+pub const TELEMETRY_FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
