@@ -37,8 +37,9 @@ pub const CONTEXT_TOKENS_MAX: usize = 8;
 /// Actors in one clock before the oldest removable ones are dropped (paper section 4.4).
 pub const CLOCK_ACTORS_THRESHOLD: usize = 10;
 
-/// Actors and loose dots that a decoder accepts in one clock. A clock beyond it is corrupt or
-/// hostile: truncation keeps real ones near [`CLOCK_ACTORS_THRESHOLD`].
+/// Actors and runs of loose dots accepted in one clock of a message. A clock beyond it is hostile:
+/// truncation keeps real ones near [`CLOCK_ACTORS_THRESHOLD`]. What a node has stored itself is
+/// read back at any size.
 pub const CLOCK_ENTRIES_MAX: usize = 4096;
 
 /// Age in milliseconds below which a clock entry is never truncated: older than any request or

@@ -1,0 +1,46 @@
+//! The protocol of Atoll as pure values, after Amazon's Dynamo (SOSP 2007).
+//!
+//! Everything that decides about placement, versions, quorums, hints and membership is here, and
+//! nothing here does I/O. Events, time and randomness are arguments; effects are results. The
+//! services are thin shells that perform the effects; the simulation in `testing` performs them
+//! on a simulated network.
+//!
+//! | module | what it decides |
+//! |---|---|
+//! | [`id`], [`time`], [`entropy`], [`limits`], [`params`] | the vocabulary |
+//! | [`clock`] | versions: dots, dotted version vectors, siblings, contexts |
+//! | [`quorum`] | one get or put: whom to ask, when to answer, whom to repair, who stands in |
+//! | [`failure_view`] | which peers are reachable, prompt, to be probed |
+//! | [`handoff`] | when hints are delivered, and when they may go |
+//! | [`conditions`], [`versions`] | what clients ask of versions, and what they see of them |
+//!
+//! Architecture invariants:
+//! - no clock, no entropy, no file, no socket, no thread, no hash-map iteration (a lint and a
+//!   dependency allow-list hold this);
+//! - domain types are not wire types: JSON shapes live in [`wire`], disk shapes in `codec`;
+//! - what comes from outside is parsed into a domain type once, at the door.
+
+#![cfg_attr(not(test), warn(clippy::indexing_slicing))]
+
+pub mod actor;
+pub mod clock;
+pub mod cluster_view;
+pub mod codec;
+pub mod entropy;
+pub mod id;
+pub mod key;
+pub mod limits;
+pub mod membership;
+pub mod params;
+pub mod replica;
+pub mod ring;
+pub mod routing;
+pub mod conditions;
+pub mod failure_view;
+pub mod handoff;
+pub mod quorum;
+pub mod versions;
+pub mod time;
+pub mod wire;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;

@@ -1,0 +1,172 @@
+//! One simulated node: the core's values that a storage node owns, and the requests on their way.
+
+use std::collections::BTreeMap;
+
+use crate::actor::Actor;
+use crate::clock::context::CausalContext;
+use crate::clock::digest::RecordDigest;
+use crate::failure_view::FailureView;
+use crate::handoff::HintSchedule;
+use crate::id::NodeId;
+use crate::quorum::{GetOp, PutOp};
+use crate::replica::{Minted, PutCommand};
+use crate::testing::sim::network::{Answer, Endpoint};
+use crate::testing::sim::store::{Key, Store, Ticket};
+use crate::testing::sim::world::Event;
+use crate::time::Mono;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Life {
+    Running,
+    Frozen,
+    Down,
+}
+
+/// What a call to a peer is for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Purpose {
+    Get(u64),
+    Put(u64),
+    Repair,
+    Hint { key: Key, sent: RecordDigest },
+    Probe,
+}
+
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) to: Endpoint,
+    pub(super) sent: Mono,
+    pub(super) purpose: Purpose,
+}
+
+/// Who waits for the answer of an operation.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asker {
+    pub(super) client: Endpoint,
+    pub(super) request: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct GetRun {
+    pub(super) op: GetOp,
+    pub(super) key: Key,
+    pub(super) asker: Asker,
+    pub(super) timer: Option<Mono>,
+}
+
+#[derive(Debug)]
+pub(super) struct PutRun {
+    pub(super) op: PutOp,
+    pub(super) key: Key,
+    pub(super) command: PutCommand,
+    pub(super) asker: Asker,
+    pub(super) timer: Option<Mono>,
+    pub(super) minted: Option<Minted>,
+    /// The last hint kept by reference: the answer rests on it.
+    pub(super) hint_ticket: Ticket,
+}
+
+/// What happens when a write is durable.
+#[derive(Debug)]
+pub(super) enum Then {
+    LocalDone(u64),
+    Acknowledge { to: Endpoint, call: u64 },
+    Answer { asker: Asker, answer: Answer },
+}
+
+/// Hints on their way to one target.
+#[derive(Debug, Default)]
+pub(super) struct Delivery {
+    pub(super) open: usize,
+    pub(super) failed: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) id: NodeId,
+    /// Which ring it knows: 0 before the change, 1 after.
+    pub(super) ring: usize,
+    pub(super) life: Life,
+    /// Number of the process life; events of an earlier one come to nothing.
+    pub(super) generation: u64,
+    /// What reached a frozen process.
+    pub(super) inbox: Vec<Event>,
+    pub(super) actor: Actor,
+    /// The epoch and the mark of a clean stop, as on disk.
+    pub(super) epoch: u64,
+    pub(super) clean: bool,
+    pub(super) store: Store,
+    pub(super) flush_at: Mono,
+    pub(super) durable: Ticket,
+    pub(super) waiting: Vec<(Ticket, Then)>,
+    pub(super) view: FailureView,
+    pub(super) schedule: HintSchedule,
+    pub(super) deliveries: BTreeMap<NodeId, Delivery>,
+    pub(super) calls: BTreeMap<u64, Call>,
+    pub(super) gets: BTreeMap<u64, GetRun>,
+    pub(super) puts: BTreeMap<u64, PutRun>,
+    /// Milliseconds by which the wall clock leads, as a sum with a large offset.
+    pub(super) skew_ms: u64,
+}
+
+impl Node {
+    pub(super) fn new(id: NodeId, skew_ms: u64) -> Self {
+        Self {
+            id,
+            ring: 0,
+            life: Life::Running,
+            generation: 0,
+            inbox: Vec::new(),
+            actor: Actor::restarted(id, 0),
+            epoch: 1,
+            clean: false,
+            store: Store::default(),
+            flush_at: Mono(0),
+            durable: 0,
+            waiting: Vec::new(),
+            view: FailureView::new(),
+            schedule: HintSchedule::new(),
+            deliveries: BTreeMap::new(),
+            calls: BTreeMap::new(),
+            gets: BTreeMap::new(),
+            puts: BTreeMap::new(),
+            skew_ms,
+        }
+    }
+
+    /// The process is gone: everything but the store is lost.
+    pub(super) fn stop(&mut self) {
+        self.life = Life::Down;
+        self.generation += 1;
+        self.inbox.clear();
+        self.durable = self.store.last_ticket();
+        self.waiting.clear();
+        self.view = FailureView::new();
+        self.schedule = HintSchedule::new();
+        self.deliveries.clear();
+        self.calls.clear();
+        self.gets.clear();
+        self.puts.clear();
+    }
+
+    /// A new process on the same store.
+    pub(super) fn start(&mut self, now: Mono, keeps_epoch: bool) {
+        self.life = Life::Running;
+        self.actor = if self.clean || keeps_epoch {
+            Actor::resumed(self.id, self.epoch)
+        } else {
+            Actor::restarted(self.id, self.epoch)
+        };
+        self.epoch = self.actor.id().epoch;
+        self.clean = false;
+        let owed: Vec<NodeId> = self.store.hints().map(|(target, _)| target).collect();
+        for target in owed {
+            self.schedule.noted(target, now);
+        }
+    }
+}
+
+/// The context that the put's client presented.
+pub(super) fn before(run: &PutRun) -> Option<&CausalContext> {
+    run.command.context.as_ref()
+}

@@ -1,0 +1,176 @@
+//! The simulated store of one node: tables in memory, a disk that follows when it is flushed, and
+//! what a crash leaves of them.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crate::clock::record::Record;
+use crate::id::NodeId;
+
+/// An object, by its number in the run.
+pub(super) type Key = usize;
+
+/// A replica kept for another node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Hint {
+    /// The record itself.
+    Copy(Record),
+    /// The record of the main store under the same key.
+    Reference,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Tables {
+    records: BTreeMap<Key, Record>,
+    hints: BTreeMap<(NodeId, Key), Hint>,
+}
+
+#[derive(Debug, Clone)]
+enum Change {
+    Record(Key, Record),
+    Hint(NodeId, Key, Option<Hint>),
+}
+
+impl Tables {
+    fn apply(&mut self, change: Change) {
+        match change {
+            Change::Record(key, record) => {
+                self.records.insert(key, record);
+            }
+            Change::Hint(target, key, Some(hint)) => {
+                self.hints.insert((target, key), hint);
+            }
+            Change::Hint(target, key, None) => {
+                self.hints.remove(&(target, key));
+            }
+        }
+    }
+}
+
+/// Number of a write; a write is durable when its ticket, and so every earlier one, was flushed.
+pub(super) type Ticket = u64;
+
+#[derive(Debug, Default)]
+pub(super) struct Store {
+    memory: Tables,
+    disk: Tables,
+    /// Written and not flushed, in order.
+    pending: VecDeque<(Ticket, Change)>,
+    last: Ticket,
+    /// Records that have become unreadable; nobody knows until one is read.
+    rotten: BTreeSet<Key>,
+    /// Records found unreadable and not restored since: their absence means nothing.
+    missing: BTreeSet<Key>,
+}
+
+impl Store {
+    /// The record under `key`, or `Err` where it is found unreadable, once; it is gone then.
+    pub(super) fn load(&mut self, key: Key) -> Result<Record, ()> {
+        if self.rotten.remove(&key) {
+            self.memory.records.remove(&key);
+            self.disk.records.remove(&key);
+            self.missing.insert(key);
+            return Err(());
+        }
+        Ok(self.peek(key))
+    }
+
+    /// The record under `key` as it is, without looking for damage.
+    pub(super) fn peek(&self, key: Key) -> Record {
+        self.memory.records.get(&key).cloned().unwrap_or_default()
+    }
+
+    /// What the disk has under `key`.
+    pub(super) fn on_disk(&self, key: Key) -> Record {
+        self.disk.records.get(&key).cloned().unwrap_or_default()
+    }
+
+    pub(super) fn is_missing(&self, key: Key) -> bool {
+        self.missing.contains(&key)
+    }
+
+    pub(super) fn put(&mut self, key: Key, record: Record) -> Ticket {
+        self.missing.remove(&key);
+        self.write(Change::Record(key, record))
+    }
+
+    pub(super) fn put_hint(&mut self, target: NodeId, key: Key, hint: Hint) -> Ticket {
+        self.write(Change::Hint(target, key, Some(hint)))
+    }
+
+    pub(super) fn drop_hint(&mut self, target: NodeId, key: Key) -> Ticket {
+        self.write(Change::Hint(target, key, None))
+    }
+
+    fn write(&mut self, change: Change) -> Ticket {
+        self.last += 1;
+        self.memory.apply(change.clone());
+        self.pending.push_back((self.last, change));
+        self.last
+    }
+
+    /// The ticket of the last write, flushed or not: what "as durable as asked" waits for where
+    /// there is nothing new to write.
+    pub(super) fn last_ticket(&self) -> Ticket {
+        self.last
+    }
+
+    pub(super) fn hint(&self, target: NodeId, key: Key) -> Option<&Hint> {
+        self.memory.hints.get(&(target, key))
+    }
+
+    /// The record that a hint stands for.
+    pub(super) fn hinted(&self, target: NodeId, key: Key) -> Option<Record> {
+        match self.hint(target, key)? {
+            Hint::Copy(record) => Some(record.clone()),
+            Hint::Reference => Some(self.peek(key)),
+        }
+    }
+
+    pub(super) fn hints(&self) -> impl Iterator<Item = (NodeId, Key)> + '_ {
+        self.memory.hints.keys().copied()
+    }
+
+    /// Copies of `key` kept for others.
+    pub(super) fn copies(&self, key: Key) -> impl Iterator<Item = &Record> + '_ {
+        self.memory.hints.iter().filter_map(move |((_, other), hint)| match hint {
+            Hint::Copy(record) if *other == key => Some(record),
+            _ => None,
+        })
+    }
+
+    /// Flushes everything up to `ticket`.
+    pub(super) fn flush(&mut self, ticket: Ticket) {
+        while self.pending.front().is_some_and(|(number, _)| *number <= ticket) {
+            if let Some((_, change)) = self.pending.pop_front() {
+                self.disk.apply(change);
+            }
+        }
+    }
+
+    pub(super) fn flush_all(&mut self) {
+        self.flush(Ticket::MAX);
+    }
+
+    pub(super) fn unflushed(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// A crash: the first `kept` unflushed writes happened to reach the disk, the rest is gone.
+    pub(super) fn crash(&mut self, kept: usize) {
+        for (_, change) in self.pending.drain(..).take(kept) {
+            self.disk.apply(change);
+        }
+        self.memory = self.disk.clone();
+    }
+
+    pub(super) fn rot(&mut self, key: Key) {
+        if self.disk.records.contains_key(&key) {
+            self.rotten.insert(key);
+        }
+    }
+
+    /// A new, empty disk.
+    pub(super) fn wipe(&mut self, keys: usize) {
+        *self = Self { last: self.last, missing: (0..keys).collect(), ..Self::default() };
+    }
+}

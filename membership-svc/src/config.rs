@@ -1,0 +1,225 @@
+//! Settings of the agent. Everything has a default that works on one machine; a cluster sets
+//! `seeds`, `name`, `zone` and `advertise`.
+
+use std::path::PathBuf;
+
+use dynamo_core::limits::{
+    GOSSIP_INTERVAL_MS, PARTITIONS_DEFAULT, REPLICAS_DEFAULT, REPLICAS_MAX, WEIGHT_DEFAULT,
+};
+use dynamo_core::membership::member::{
+    Addresses, check_address, check_name, check_weight, check_zone,
+};
+use dynamo_core::membership::plan::FoundingParams;
+use dynamo_core::params::BucketProps;
+use dynamo_core::ring::Partitions;
+use serde::{Deserialize, Serialize};
+use service_kit::config::{Invalid, Validate};
+use service_kit::launch::{BaseSettings, RuntimeConfig, ServiceConfig};
+use service_kit::telemetry::TelemetryConfig;
+
+/// Seeds that may be listed; more help nobody, as any one is enough.
+const SEEDS_MAX: usize = 64;
+
+/// Shortest gossip interval: below it the rate alarm of a seed would never rest.
+const GOSSIP_INTERVAL_MS_MIN: u64 = 10;
+
+/// Longest gossip interval: above it changes take minutes to arrive.
+const GOSSIP_INTERVAL_MS_MAX: u64 = 60_000;
+
+/// Where the processes of this host can be reached by others, `host:port` each. Empty for not
+/// here; an empty `membership` stands for the address that this process listens on.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AdvertiseConfig {
+    /// Client API.
+    pub router: String,
+    /// Storage node.
+    pub storage: String,
+    /// This process.
+    pub membership: String,
+    /// Anti-entropy worker.
+    pub worker: String,
+}
+
+/// What a cluster is founded with. Has an effect only where the founding is committed, and must be
+/// the same on all founders for a plan made at one to be committed at another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FoundingConfig {
+    /// Number of partitions for the life of the cluster: a power of two.
+    pub partitions: u32,
+    /// How many consecutive positions shall be on distinct nodes and zones; the default N.
+    pub spacing: u8,
+}
+
+impl Default for FoundingConfig {
+    fn default() -> Self {
+        Self { partitions: PARTITIONS_DEFAULT, spacing: REPLICAS_DEFAULT }
+    }
+}
+
+impl FoundingConfig {
+    /// As the plan takes it. Buckets keep as many replicas by default as the ring is laid out for.
+    ///
+    /// # Errors
+    /// Where no ring has these parameters.
+    pub fn params(&self) -> Result<FoundingParams, Invalid> {
+        let partitions = Partitions::new(self.partitions)
+            .map_err(|error| Invalid::new("founding.partitions", error.to_string()))?;
+        if !(1..=REPLICAS_MAX).contains(&self.spacing) {
+            return Err(Invalid::new("founding.spacing", format!("must be 1..{REPLICAS_MAX}")));
+        }
+        let defaults = BucketProps { n: self.spacing, ..BucketProps::default() };
+        Ok(FoundingParams { partitions, spacing: self.spacing, defaults })
+    }
+}
+
+/// All settings.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// `address:port` of the API for peers and administrators.
+    pub listen: String,
+    /// `address:port` of metrics and health.
+    pub metrics_listen: String,
+    /// Whether others than this host may connect although nothing authenticates them.
+    pub insecure_allow_remote: bool,
+    /// Directory of this agent's file; nobody else may use it.
+    pub data_dir: PathBuf,
+    /// Name of this node, unique in the cluster; empty for one made of its id.
+    pub name: String,
+    /// Failure domain of this node; empty for unknown.
+    pub zone: String,
+    /// Capacity of this node in relation to the others.
+    pub weight: u32,
+    /// Addresses of seeds, `host:port` of their membership agents.
+    pub seeds: Vec<String>,
+    /// DNS name and port whose addresses are seeds too (a headless service); empty for none.
+    pub seed_dns: String,
+    /// Milliseconds between two gossip rounds.
+    pub gossip_interval_ms: u64,
+    /// Where the processes of this host can be reached.
+    pub advertise: AdvertiseConfig,
+    /// What a cluster is founded with.
+    pub founding: FoundingConfig,
+    /// The `[runtime]` table.
+    pub runtime: RuntimeConfig,
+    /// The `[telemetry]` table.
+    pub telemetry: TelemetryConfig,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:7720".into(),
+            metrics_listen: "127.0.0.1:7721".into(),
+            insecure_allow_remote: false,
+            data_dir: PathBuf::from("./data/membership"),
+            name: String::new(),
+            zone: String::new(),
+            weight: WEIGHT_DEFAULT,
+            seeds: Vec::new(),
+            seed_dns: String::new(),
+            gossip_interval_ms: GOSSIP_INTERVAL_MS,
+            advertise: AdvertiseConfig::default(),
+            founding: FoundingConfig::default(),
+            runtime: RuntimeConfig::default(),
+            telemetry: TelemetryConfig::default(),
+        }
+    }
+}
+
+impl Config {
+    /// What this node advertises, with `membership` standing in where none is set.
+    #[must_use]
+    pub fn addresses(&self, membership: &str) -> Addresses {
+        let given = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+        Addresses {
+            router: given(&self.advertise.router),
+            storage: given(&self.advertise.storage),
+            membership: given(&self.advertise.membership).or_else(|| given(membership)),
+            worker: given(&self.advertise.worker),
+        }
+    }
+
+    /// The zone, where one is set.
+    #[must_use]
+    pub fn zone(&self) -> Option<String> {
+        Some(self.zone.clone()).filter(|zone| !zone.is_empty())
+    }
+}
+
+impl Validate for Config {
+    fn validate(&self) -> Result<(), Invalid> {
+        let invalid =
+            |key: &str, error: &dyn std::fmt::Display| Invalid::new(key, error.to_string());
+        if self.data_dir.as_os_str().is_empty() {
+            return Err(Invalid::new("data_dir", "must name a directory"));
+        }
+        if !self.name.is_empty() {
+            check_name(&self.name).map_err(|e| invalid("name", &e))?;
+        }
+        check_zone(self.zone().as_deref()).map_err(|e| invalid("zone", &e))?;
+        check_weight(self.weight).map_err(|e| invalid("weight", &e))?;
+        if self.seeds.len() > SEEDS_MAX {
+            return Err(Invalid::new("seeds", format!("at most {SEEDS_MAX} addresses")));
+        }
+        for seed in &self.seeds {
+            check_address(seed).map_err(|e| invalid("seeds", &e))?;
+        }
+        if !self.seed_dns.is_empty() {
+            check_address(&self.seed_dns).map_err(|e| invalid("seed_dns", &e))?;
+        }
+        self.addresses("").check().map_err(|e| invalid("advertise", &e))?;
+        let interval = GOSSIP_INTERVAL_MS_MIN..=GOSSIP_INTERVAL_MS_MAX;
+        if !interval.contains(&self.gossip_interval_ms) {
+            let reason = format!("must be {GOSSIP_INTERVAL_MS_MIN}..{GOSSIP_INTERVAL_MS_MAX}");
+            return Err(Invalid::new("gossip_interval_ms", reason));
+        }
+        self.founding.params().map(drop)
+    }
+}
+
+impl ServiceConfig for Config {
+    fn base(&self) -> BaseSettings<'_> {
+        BaseSettings {
+            listen: &self.listen,
+            metrics_listen: &self.metrics_listen,
+            insecure_allow_remote: self.insecure_allow_remote,
+        }
+    }
+
+    fn runtime(&self) -> &RuntimeConfig {
+        &self.runtime
+    }
+
+    fn telemetry(&self) -> &TelemetryConfig {
+        &self.telemetry
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bad_settings_name_their_key() {
+        let check = |key: &str, change: &dyn Fn(&mut Config)| {
+            let mut config = Config::default();
+            assert!(config.validate().is_ok());
+            change(&mut config);
+            let refused = config.validate().unwrap_err().to_string();
+            assert!(refused.contains(key), "{key}: {refused}");
+        };
+        check("name", &|c| c.name = "a b".into());
+        check("zone", &|c| c.zone = "ä".into());
+        check("weight", &|c| c.weight = 1_000_000);
+        check("seeds", &|c| c.seeds = vec!["nowhere".into()]);
+        check("seed_dns", &|c| c.seed_dns = "name-without-port".into());
+        check("advertise", &|c| c.advertise.storage = "x".into());
+        check("gossip_interval_ms", &|c| c.gossip_interval_ms = 0);
+        check("founding.partitions", &|c| c.founding.partitions = 960);
+        check("founding.spacing", &|c| c.founding.spacing = 0);
+        check("data_dir", &|c| c.data_dir = PathBuf::new());
+    }
+}

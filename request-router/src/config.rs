@@ -1,0 +1,153 @@
+//! Settings of the router.
+
+use std::path::PathBuf;
+
+use dynamo_core::limits::VALUE_BYTES_MAX;
+use serde::{Deserialize, Serialize};
+use service_kit::config::{Invalid, Validate};
+use service_kit::launch::{BaseSettings, RuntimeConfig, ServiceConfig};
+use service_kit::limits::BODY_BUDGET_BYTES;
+use service_kit::telemetry::TelemetryConfig;
+
+use crate::limits::{ADMIN_REQUESTS_IN_FLIGHT_MAX, LONG_POLLS_MAX, REQUESTS_IN_FLIGHT_MAX};
+
+/// The settings; each one is also a flag `--set name=value` and a variable `ATOLL_NAME`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RouterConfig {
+    /// `address:port` of the client API.
+    pub listen: String,
+    /// `address:port` of metrics and health.
+    pub metrics_listen: String,
+    /// Whether clients of other hosts may connect although nothing authenticates them.
+    pub insecure_allow_remote: bool,
+    /// `host:port` of the membership agent of this host.
+    pub membership: String,
+    /// Directory for the last ring seen; without one a restart needs the membership agent.
+    pub data_dir: Option<PathBuf>,
+    /// Whether refusals show what each replica answered. For development: clients learn node ids.
+    pub expose_replicas: bool,
+    /// Bounds.
+    pub limits: LimitsConfig,
+    /// Threads, drain, ports file.
+    pub runtime: RuntimeConfig,
+    /// Logs and traces.
+    pub telemetry: TelemetryConfig,
+}
+
+/// The `[limits]` table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LimitsConfig {
+    /// Bytes of one value.
+    pub value_bytes: usize,
+    /// Object requests in flight.
+    pub requests: usize,
+    /// Administrative requests in flight.
+    pub admin_requests: usize,
+    /// Long polls of the ring in flight.
+    pub long_polls: usize,
+    /// Bytes of request bodies in memory.
+    pub body_bytes: usize,
+}
+
+impl Default for RouterConfig {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:7700".to_owned(),
+            metrics_listen: "127.0.0.1:7701".to_owned(),
+            insecure_allow_remote: false,
+            membership: "127.0.0.1:7720".to_owned(),
+            data_dir: None,
+            expose_replicas: false,
+            limits: LimitsConfig::default(),
+            runtime: RuntimeConfig::default(),
+            telemetry: TelemetryConfig::default(),
+        }
+    }
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self {
+            value_bytes: VALUE_BYTES_MAX,
+            requests: REQUESTS_IN_FLIGHT_MAX,
+            admin_requests: ADMIN_REQUESTS_IN_FLIGHT_MAX,
+            long_polls: LONG_POLLS_MAX,
+            body_bytes: BODY_BUDGET_BYTES,
+        }
+    }
+}
+
+impl Validate for RouterConfig {
+    fn validate(&self) -> Result<(), Invalid> {
+        self.base().validate()?;
+        self.runtime.validate()?;
+        self.telemetry.validate()?;
+        if dynamo_core::cluster_view::check_address(&self.membership).is_err() {
+            return Err(Invalid::new("membership", "expected host:port"));
+        }
+        let limits = &self.limits;
+        if limits.value_bytes > VALUE_BYTES_MAX {
+            let reason = format!("must be at most {VALUE_BYTES_MAX}, which storage nodes take");
+            return Err(Invalid::new("limits.value_bytes", reason));
+        }
+        let counts = [
+            ("limits.value_bytes", limits.value_bytes),
+            ("limits.requests", limits.requests),
+            ("limits.admin_requests", limits.admin_requests),
+            ("limits.long_polls", limits.long_polls),
+        ];
+        if let Some((name, _)) = counts.iter().find(|(_, count)| *count == 0) {
+            return Err(Invalid::new(*name, "must be at least 1"));
+        }
+        if limits.body_bytes < limits.value_bytes {
+            let reason = "must be at least limits.value_bytes, or no such value could be put";
+            return Err(Invalid::new("limits.body_bytes", reason));
+        }
+        Ok(())
+    }
+}
+
+impl ServiceConfig for RouterConfig {
+    fn base(&self) -> BaseSettings<'_> {
+        BaseSettings {
+            listen: &self.listen,
+            metrics_listen: &self.metrics_listen,
+            insecure_allow_remote: self.insecure_allow_remote,
+        }
+    }
+
+    fn runtime(&self) -> &RuntimeConfig {
+        &self.runtime
+    }
+
+    fn telemetry(&self) -> &TelemetryConfig {
+        &self.telemetry
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wrong_settings_are_named() {
+        type Edit = fn(&mut RouterConfig);
+        let cases: [(&str, Edit); 7] = [
+            ("listen", |c| c.listen = "nowhere".into()),
+            ("listen", |c| c.listen = "0.0.0.0:7700".into()),
+            ("membership", |c| c.membership = String::new()),
+            ("limits.value_bytes", |c| c.limits.value_bytes = VALUE_BYTES_MAX + 1),
+            ("limits.requests", |c| c.limits.requests = 0),
+            ("limits.long_polls", |c| c.limits.long_polls = 0),
+            ("limits.body_bytes", |c| c.limits.body_bytes = 1),
+        ];
+        assert_eq!(RouterConfig::default().validate(), Ok(()));
+        for (key, edit) in cases {
+            let mut config = RouterConfig::default();
+            edit(&mut config);
+            assert_eq!(config.validate().unwrap_err().key, key);
+        }
+    }
+}

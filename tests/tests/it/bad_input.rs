@@ -1,0 +1,1 @@
+//! Hostile bytes on the client port of a real router.

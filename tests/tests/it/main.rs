@@ -1,0 +1,13 @@
+//! Scenarios against real processes: `atoll dev` starts them, plain HTTP talks to them.
+//!
+//! Scenarios take turns: each has a dozen processes, and a machine has few cores.
+
+mod bad_days;
+mod bad_input;
+mod durability;
+mod growth;
+mod load;
+mod restart;
+mod scene;
+mod tour;
+mod versions;
