@@ -16,8 +16,9 @@ use super::{Invalid, Validate};
 const ENV_PREFIX: &str = "ATOLL_";
 
 /// Variables with the prefix that are no settings: the file itself and the log filter, which apply
-/// before there are settings.
-const ENV_ALLOWED: [&str; 2] = ["ATOLL_CONFIG", "ATOLL_LOG"];
+/// before there are settings, and those of the command line, which runs services too.
+const ENV_ALLOWED: [&str; 5] =
+    ["ATOLL_API_KEY", "ATOLL_CONFIG", "ATOLL_ENDPOINT", "ATOLL_LOG", "ATOLL_TIMEOUT_MS"];
 
 /// Settings that are refused: one line, naming the key and its source.
 #[derive(Debug, thiserror::Error)]
