@@ -198,10 +198,25 @@ impl ClusterView {
     }
 
     /// Whether `node` founded the cluster with `store`. If that store has never held anything, it
-    /// holds everything: an empty cluster has nothing that could be missing.
+    /// holds [`Self::founding_holds`].
     #[must_use]
     pub fn is_founding_store(&self, node: NodeId, store: StoreId) -> bool {
         self.node(node).is_some_and(|info| info.founding_store == Some(store))
+    }
+
+    /// The partitions that a founder holds from the start: an empty cluster has nothing that could
+    /// be missing. Only those of which it is a replica: what it is not sent it does not hold for
+    /// long, and a holder without the data loses acknowledged writes.
+    #[must_use]
+    pub fn founding_holds(&self, node: NodeId) -> PartitionSet {
+        let n = self.spacing().max(self.defaults().n);
+        let mut holds = PartitionSet::empty(self.partitions());
+        for partition in self.partitions().iter() {
+            if self.ring().preference_list(partition).primaries(n).contains(&node) {
+                holds.insert(partition);
+            }
+        }
+        holds
     }
 
     /// Ring and holdings together.

@@ -6,8 +6,10 @@
 //!   probes.
 //! - A successful probe makes it *suspect*; [`PROBES_TO_RECOVER`] in a row make it *up* again, and
 //!   so does any answer to ordinary traffic.
-//! - A recovery counts only [`PEER_RECOVERY_GAP_MS`] after the one before, so a peer that flaps
-//!   changes its state at most twice a minute (F-11); the first recovery is prompt.
+//! - A peer that fell *silent* recovers only [`PEER_RECOVERY_GAP_MS`] after such a recovery before,
+//!   so one behind a bad network changes its state at most twice a minute (F-11); the first
+//!   recovery is prompt. A peer that refused or broke connections is a process that went away:
+//!   when it answers again it was started again, and is back at once.
 //! - *Slow* is not down (hazard C16): a peer that answers much later than the others stays
 //!   reachable and its answers count, but it gets no patience, so a stand-in is asked along with
 //!   it at once, and it is not chosen to coordinate. Slowness is relative to the other peers: in
@@ -77,11 +79,14 @@ struct Peer {
     slow: Option<Mono>,
     slow_strikes: u32,
     prompt_answers: u32,
+    /// When the last outage by silence ended.
     recovered_at: Option<Mono>,
 }
 
 #[derive(Debug)]
 struct Outage {
+    /// Whether it began with requests that nobody answered.
+    by_silence: bool,
     backoff: Duration,
     probe_at: Mono,
     /// Since when a probe is on its way.
@@ -184,7 +189,8 @@ impl FailureView {
         }
         let backoff = Duration::from_millis(PROBE_BACKOFF_MS_MIN);
         let probe_at = now.plus(jittered(backoff, entropy));
-        peer.outage = Some(Outage { backoff, probe_at, probing: None, successes: 0 });
+        let by_silence = matches!(kind, FailureKind::Timeout { .. });
+        peer.outage = Some(Outage { by_silence, backoff, probe_at, probing: None, successes: 0 });
         Some(PeerChange { node, up: false })
     }
 
@@ -196,8 +202,9 @@ impl FailureView {
         }
     }
 
-    /// The peers that are to be probed now; also forgets old slowness. Each peer is due again only after its result was reported,
-    /// or [`PROBE_TIMEOUT_MS`] passed without one, which counts as a failure.
+    /// The peers that are to be probed now; also forgets old slowness. Each peer is due again only
+    /// after its result was reported, or [`PROBE_TIMEOUT_MS`] passed without one, which counts as a
+    /// failure.
     pub fn due_probes(&mut self, now: Mono, entropy: &mut impl Entropy) -> Vec<NodeId> {
         let timeout = Duration::from_millis(PROBE_TIMEOUT_MS);
         let mut due = Vec::new();
@@ -297,16 +304,18 @@ impl Peer {
         }
     }
 
-    /// Ends the outage, if there is one and the last recovery is long enough ago.
+    /// Ends the outage, if there is one and it is not one of many in a short time.
     fn recover(&mut self, now: Mono) -> bool {
-        let gap = Duration::from_millis(PEER_RECOVERY_GAP_MS);
-        let too_soon = self.recovered_at.is_some_and(|at| now.since(at) < gap);
-        if self.outage.is_none() || too_soon {
-            return false;
+        let Some(outage) = &self.outage else { return false };
+        if outage.by_silence {
+            let gap = Duration::from_millis(PEER_RECOVERY_GAP_MS);
+            if self.recovered_at.is_some_and(|at| now.since(at) < gap) {
+                return false;
+            }
+            self.recovered_at = Some(now);
         }
         self.outage = None;
         self.failures = 0;
-        self.recovered_at = Some(now);
         true
     }
 }

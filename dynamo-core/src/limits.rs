@@ -218,8 +218,8 @@ pub const PROBE_TIMEOUT_MS: u64 = 2_000;
 /// Probes in a row that must succeed before a peer counts as up again.
 pub const PROBES_TO_RECOVER: u32 = 2;
 
-/// Milliseconds between two recoveries of one peer: one that flaps changes its state at most
-/// twice a minute, however often it comes and goes.
+/// Milliseconds between two recoveries of one peer from silence: one behind a bad network changes
+/// its state at most twice a minute, however often it comes and goes.
 pub const PEER_RECOVERY_GAP_MS: u64 = 60_000;
 
 /// Hints in one delivery to a target.

@@ -15,7 +15,7 @@ use service_kit::peer::PeerRequest;
 use tokio::sync::{Mutex, Semaphore};
 use tokio::task::JoinSet;
 
-use crate::limits::{FAN_OUT_FRESH, FAN_OUT_PARALLEL_MAX, FAN_OUT_TIMEOUT};
+use crate::limits::{FAN_OUT_PARALLEL_MAX, FAN_OUT_TIMEOUT};
 use crate::ring_view::RingView;
 use crate::state::App;
 
@@ -61,9 +61,9 @@ impl NodeAnswer {
 /// The answers of all nodes to one question, as of a moment.
 pub type Answers = Arc<Vec<NodeAnswer>>;
 
-/// The last answers about hints, for all who ask within a second.
+/// The last round of questions about hints, and when it began, for all who wait for one.
 #[derive(Debug, Default)]
-pub struct HintsCache {
+pub struct HintsRound {
     last: Mutex<Option<(Mono, Answers)>>,
 }
 
@@ -80,18 +80,21 @@ pub struct Question {
 
 impl App {
     /// Asks every node that may hold data for its hints: at the same time the test of who can be
-    /// reached. Answers up to [`FAN_OUT_FRESH`] old are reused, and simultaneous askers share one.
+    /// reached. Simultaneous askers share one round, so a crowd costs no more than one; a round
+    /// that began before this call is not reused, so nobody is told what was.
     pub async fn ask_for_hints(&self, ring: &Arc<RingView>) -> Answers {
+        let asked_at = self.clock.mono();
         let mut last = self.hints.last.lock().await;
-        if let Some((at, answers)) = &*last
-            && self.clock.mono().since(*at) <= FAN_OUT_FRESH
+        if let Some((began_at, answers)) = &*last
+            && *began_at > asked_at
         {
             return Arc::clone(answers);
         }
+        let began_at = self.clock.mono();
         let question =
             Question { method: Method::GET, path: "/v1/hints".to_owned(), body: Bytes::new() };
         let answers = Arc::new(self.ask_all(ring, question).await);
-        *last = Some((self.clock.mono(), Arc::clone(&answers)));
+        *last = Some((began_at, Arc::clone(&answers)));
         answers
     }
 

@@ -49,9 +49,6 @@ pub const FAN_OUT_PARALLEL_MAX: usize = 32;
 /// that does not answer by then counts as unreachable.
 pub const FAN_OUT_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Age up to which one fan-out serves several askers.
-pub const FAN_OUT_FRESH: Duration = Duration::from_secs(1);
-
 /// Time for a call to the local membership agent.
 pub const AGENT_TIMEOUT: Duration = Duration::from_secs(5);
 

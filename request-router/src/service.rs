@@ -17,7 +17,7 @@ use service_kit::ring_watch::{RingWatch, RingWatchConfig, RingWatchDeps, RingWat
 
 use crate::balance::Balance;
 use crate::config::RouterConfig;
-use crate::fan_out::HintsCache;
+use crate::fan_out::HintsRound;
 use crate::metrics::RouterMetrics;
 use crate::probe;
 use crate::ring_view::RingView;
@@ -88,7 +88,7 @@ fn assemble(context: &ServiceContext<RouterConfig>) -> Result<App, RunError> {
         budget: ByteBudget::new(config.limits.body_bytes),
         balance: Balance::new(clock.mono()),
         metrics: RouterMetrics::register(&context.registry)?,
-        hints: HintsCache::default(),
+        hints: HintsRound::default(),
         shutdown: context.shutdown.clone(),
         config,
         clock,

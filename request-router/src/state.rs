@@ -13,7 +13,7 @@ use service_kit::time::Clock;
 
 use crate::balance::Balance;
 use crate::config::RouterConfig;
-use crate::fan_out::HintsCache;
+use crate::fan_out::HintsRound;
 use crate::metrics::RouterMetrics;
 use crate::ring_view::RingView;
 
@@ -46,7 +46,7 @@ pub struct Router {
     /// The metrics.
     pub metrics: RouterMetrics,
     /// The last look at all storage nodes.
-    pub hints: HintsCache,
+    pub hints: HintsRound,
     /// Ends long polls when the process stops.
     pub shutdown: Shutdown,
 }

@@ -96,11 +96,21 @@ fn an_answer_to_traffic_ends_an_outage() {
 #[test]
 fn a_second_recovery_waits() {
     let mut view = FailureView::new();
-    assert_eq!(play(&mut view, A, 0, "r++r++.+"), [false, true, false]);
-    assert_eq!(play(&mut view, A, PEER_RECOVERY_GAP_MS + 3, "+"), [true]);
+    assert_eq!(play(&mut view, A, 0, "ttt++ttt++.+"), [false, true, false]);
+    assert_eq!(play(&mut view, A, PEER_RECOVERY_GAP_MS + 5, "+"), [true]);
 }
 
-/// F-11: a peer whose probes succeed while its traffic fails, for ten minutes.
+/// An operator who restarts a host twice in a minute is not kept waiting: the failures say that the
+/// process went away, not that the network is bad.
+#[test]
+fn a_process_that_was_started_again_is_back_at_once() {
+    check("r++r++r++", &[false, true, false, true, false, true], PeerState::Up);
+    check("lll++lll.", &[false, true, false, true], PeerState::Up);
+    // Nor does it use up the prompt recovery of a network that fails for the first time.
+    check("r++ttt++", &[false, true, false, true], PeerState::Up);
+}
+
+/// F-11: a peer whose probes succeed while its traffic is not answered, for ten minutes.
 #[test]
 fn a_flapping_peer_changes_at_most_twice_a_minute() {
     let mut view = FailureView::new();
@@ -112,7 +122,7 @@ fn a_flapping_peer_changes_at_most_twice_a_minute() {
             changes.extend(view.on_probe(node, now, true, &mut entropy).map(|_| time_ms));
         }
         if view.reachable(A) {
-            let kind = FailureKind::ConnectionLost;
+            let kind = FailureKind::Timeout { waited: ms(2000) };
             changes.extend(view.on_failure(A, now, kind, &mut entropy).map(|_| time_ms));
         }
     }

@@ -92,7 +92,8 @@ pub enum PutEffect {
         /// When the receiver shall acknowledge.
         durability: Durability,
     },
-    /// Keep a hint by reference (key and dot, into the local store) for this node.
+    /// Keep a hint by reference (key and dot, into the local store) for this node, durably before
+    /// the effects behind it are performed: an answer may rest on it.
     KeepHint {
         /// The node that is owed the replica.
         for_node: NodeId,

@@ -30,6 +30,9 @@ use crate::limits::{
 use crate::metrics::{LATENCY_BUCKETS, MetricsError};
 use crate::time::Clock;
 
+/// Room for the headers of the identity, the deadline and the host, so that a map grows once.
+const HEADERS_ADDED: usize = 8;
+
 /// Bounds of a client. The reasons are with the constants in [`crate::limits`].
 #[derive(Debug, Clone)]
 pub struct PeerConfig {
@@ -218,22 +221,22 @@ impl<C: Connector> Shared<C> {
         stage: &mut Stage,
     ) -> Result<PeerResponse, PeerError> {
         let pool = self.pool(request.address)?;
-        let message = self.message(&request, &pool)?;
+        let mut message = self.message(&request, &pool)?;
         // Closing the semaphore is not possible: nobody has a handle that does.
         let _slot = pool.slots.acquire().await.map_err(|e| PeerError::Unknown(e.to_string()))?;
-        let mut message = message;
         let mut maybe_sent = false;
         if let Some(idle) = pool.take(&self.clock, &self.config) {
-            // Kept for a second try: two reference counts and a small map.
-            let again = request.idempotent.then(|| message.clone());
             *stage = Stage::Sent;
             match self.attempt(&pool, idle.sender, idle.opened, message, true).await {
                 Ok(response) => return Ok(response),
                 Err(Attempt::Failed(error)) => return Err(error),
                 Err(Attempt::Stale { request: unsent, error }) => {
                     maybe_sent = unsent.is_none();
-                    message =
-                        unsent.map(|unsent| *unsent).or(again).ok_or(PeerError::Unknown(error))?;
+                    message = match unsent {
+                        Some(unsent) => *unsent,
+                        None if request.idempotent => self.message(&request, &pool)?,
+                        None => return Err(PeerError::Unknown(error)),
+                    };
                     self.metrics.retries.inc();
                 }
             }
@@ -266,10 +269,11 @@ impl<C: Connector> Shared<C> {
         *message.method_mut() = request.method.clone();
         *message.uri_mut() = uri;
         let headers = message.headers_mut();
-        *headers = request.headers.clone();
+        headers.reserve(request.headers.len() + HEADERS_ADDED);
         // What frames this message is decided here, also where headers are passed on.
-        for hop in [CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING] {
-            headers.remove(hop);
+        let frames = [CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING];
+        for (name, value) in request.headers.iter().filter(|(name, _)| !frames.contains(name)) {
+            headers.append(name.clone(), value.clone());
         }
         headers.insert(HOST, pool.host.clone());
         headers.insert(X_ATOLL_DEADLINE_MS, remaining(request.timeout));

@@ -233,13 +233,12 @@ impl Cluster {
         dev.wait().expect("our own child ends");
     }
 
-    /// Total hints over all nodes, as every router sees them; `None` while not all answer.
+    /// Hints over all nodes, as a router adds them up; `None` while not all nodes answer.
     #[must_use]
     pub fn hints(&self) -> Option<u64> {
         let answer = self.http.send("GET", &format!("{}/v1/hints", self.router(1)), &[], b"");
         let answer = answer.ok().filter(|a| a.status == 200)?.json();
-        let complete = answer["complete"].as_bool().unwrap_or(true);
-        answer["total"].as_u64().filter(|_| complete)
+        answer["hints"].as_u64().filter(|_| answer["unreachable"] == 0)
     }
 
     /// The record digest of an object at host `k`'s own replica; empty where it has none.
@@ -251,8 +250,28 @@ impl Cluster {
     }
 }
 
+impl Cluster {
+    /// Prints what the processes warned of: the first thing to read after a failure.
+    fn print_warnings(&self) {
+        for k in 1..=self.hosts {
+            for name in ["membership", "storage-node", "router"] {
+                let path = self.data().join(format!("host-{k}/{name}.log"));
+                let log = std::fs::read_to_string(&path).unwrap_or_default();
+                let lines: Vec<&str> = log.lines().filter(|l| !l.contains(" DEBUG ")).collect();
+                println!("--- host {k} {name}");
+                for line in lines.iter().skip(lines.len().saturating_sub(30)) {
+                    println!("{line}");
+                }
+            }
+        }
+    }
+}
+
 impl Drop for Cluster {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.print_warnings();
+        }
         if let Some(mut dev) = self.dev.take() {
             signal(&dev, Signal::TERM);
             let start = Instant::now();
@@ -272,5 +291,5 @@ impl Drop for Cluster {
 fn signal(child: &Child, signal: Signal) {
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a pid of our child");
     // The child may have ended by itself; then there is nobody to signal.
-    drop(kill_process(pid, signal));
+    kill_process(pid, signal).ok();
 }

@@ -19,7 +19,7 @@ fn a_fourth_host_joins_and_the_old_holders_keep_answering() {
     });
     let plan: serde_json::Value =
         serde_json::from_str(&cluster.atoll_ok(&["plan", "--json"])).expect("a plan as JSON");
-    let hash = plan["hash"].as_str().expect("a plan has a hash").to_owned();
+    let hash = plan["plan"].as_str().expect("a plan has a hash").to_owned();
     assert!(!cluster.atoll(&["commit", "not-the-hash"]).status.success(), "a stale plan");
     cluster.atoll_ok(&["commit", &hash]);
     let members = |host| {

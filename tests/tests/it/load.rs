@@ -12,7 +12,8 @@ fn stanzas(count: usize) -> Vec<String> {
         .map(|i| {
             let mut text = String::new();
             for line in 0..i % 23 {
-                write!(text, "Depends: libthing{line} (>= {}.{i})\\n", line * 7).unwrap();
+                write!(text, "Depends: libthing{line} (>= {}.{i})\\n", line * 7)
+                    .expect("writing to a string");
             }
             format!(r#"{{"Package":"package-{i}","Stanza":"{text}é — {i}"}}"#)
         })
@@ -25,7 +26,7 @@ fn a_load_survives_a_host_that_stops_half_way() {
     let (cluster, http) = (&scene.cluster, &scene.cluster.http);
     let lines = stanzas(1500);
     let file = cluster.data().join("packages.ndjson");
-    std::fs::write(&file, lines.join("\n") + "\n").unwrap();
+    std::fs::write(&file, lines.join("\n") + "\n").expect("writing to a string");
 
     let load = Command::new(ATOLL)
         .args(["load", file.to_str().unwrap(), "--bucket", "packages", "--key", "Package"])
@@ -34,10 +35,10 @@ fn a_load_survives_a_host_that_stops_half_way() {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .unwrap();
+        .expect("writing to a string");
     std::thread::sleep(Duration::from_millis(300));
     cluster.dev("stop", 2, &[]);
-    let output = load.wait_with_output().unwrap();
+    let output = load.wait_with_output().expect("writing to a string");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     cluster.dev("start", 2, &[]);
     hints_drain(cluster);

@@ -9,16 +9,16 @@ use tests::harness::{Cluster, Http, eventually};
 use tokio::task::JoinHandle;
 
 /// The binary under test.
-pub const ATOLL: &str = env!("CARGO_BIN_EXE_atoll-under-test");
+pub(crate) const ATOLL: &str = env!("CARGO_BIN_EXE_atoll-under-test");
 
 /// A cluster and the turn to run it.
-pub struct Scene {
-    pub cluster: Cluster,
+pub(crate) struct Scene {
+    pub(crate) cluster: Cluster,
     _turn: MutexGuard<'static, ()>,
 }
 
 /// Starts a cluster when its turn has come.
-pub fn scene(hosts: u16) -> Scene {
+pub(crate) fn scene(hosts: u16) -> Scene {
     static TURN: Mutex<()> = Mutex::new(());
     // A scenario that failed leaves nothing behind that the next one could trip over.
     let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -26,7 +26,7 @@ pub fn scene(hosts: u16) -> Scene {
 }
 
 /// Writers that run until told to stop and remember every acknowledged put.
-pub struct Writers {
+pub(crate) struct Writers {
     stop: Arc<AtomicBool>,
     tasks: Vec<JoinHandle<Report>>,
     http: Http,
@@ -34,18 +34,18 @@ pub struct Writers {
 
 /// What the writers saw.
 #[derive(Debug, Default)]
-pub struct Report {
+pub(crate) struct Report {
     /// Acknowledged objects and their bytes.
-    pub acked: BTreeMap<String, Vec<u8>>,
+    pub(crate) acked: BTreeMap<String, Vec<u8>>,
     /// Answers that were neither 2xx nor worth a retry elsewhere, and connection errors.
-    pub refused: Vec<String>,
+    pub(crate) refused: Vec<String>,
 }
 
 impl Writers {
     /// Starts `count` writers that put ever new keys under `bucket`, each through the routers of
     /// `hosts` in turn. A connection that fails is tried at the next host with the same
     /// idempotency key, as a client library would.
-    pub fn start(cluster: &Cluster, bucket: &str, hosts: &[u16], count: usize) -> Self {
+    pub(crate) fn start(cluster: &Cluster, bucket: &str, hosts: &[u16], count: usize) -> Self {
         let http = Http::new();
         let stop = Arc::new(AtomicBool::new(false));
         let (runtime, client) = http.parts();
@@ -72,7 +72,7 @@ impl Writers {
     }
 
     /// Stops the writers and adds up what they saw.
-    pub fn finish(self) -> Report {
+    pub(crate) fn finish(self) -> Report {
         self.stop.store(true, Ordering::Relaxed);
         let (runtime, _) = self.http.parts();
         let mut all = Report::default();
@@ -114,7 +114,7 @@ async fn put(
 }
 
 /// Every acknowledged object reads back byte-identical through each of `hosts`.
-pub fn all_read_back(cluster: &Cluster, report: &Report, hosts: &[u16]) {
+pub(crate) fn all_read_back(cluster: &Cluster, report: &Report, hosts: &[u16]) {
     let mut lost = Vec::new();
     for (index, (name, body)) in report.acked.iter().enumerate() {
         let host = hosts[index % hosts.len()];
@@ -141,6 +141,6 @@ pub fn all_read_back(cluster: &Cluster, report: &Report, hosts: &[u16]) {
 }
 
 /// Waits until no node holds a hint.
-pub fn hints_drain(cluster: &Cluster) {
+pub(crate) fn hints_drain(cluster: &Cluster) {
     eventually("all hints are delivered", Duration::from_secs(60), || cluster.hints() == Some(0));
 }

@@ -138,7 +138,7 @@ fn last_write_wins_where_a_bucket_asks_for_it() {
         || {
             (1..=3).all(|host| {
                 let url = format!("{}/v1/buckets/sessions", cluster.router(host));
-                http.get(&url).json()["reconciliation"] == "lww"
+                http.get(&url).json()["props"]["reconciliation"] == "lww"
             })
         },
     );

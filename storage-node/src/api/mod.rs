@@ -1,0 +1,93 @@
+//! The peer API: decode, call, encode. One file per resource.
+//!
+//! | module | routes |
+//! |---|---|
+//! | [`coordinate`] | `POST /v1/coordinate/get`, `POST /v1/coordinate/put` |
+//! | [`replica`] | `POST /v1/replica/batch` |
+//! | [`replica_json`] | `GET`, `PUT /v1/replica/kv/{bucket}/{key}`, for operators |
+//! | [`hints`] | `GET /v1/hints`, `POST /v1/hints/sync-point`, `GET /v1/hints/sync-point/{id}` |
+//! | [`status`] | `GET /v1/ping`, `GET /v1/store` |
+
+pub mod coordinate;
+pub mod hints;
+pub mod replica;
+pub mod replica_json;
+pub mod status;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{get, post};
+use dynamo_core::limits::PEER_MESSAGE_BYTES_MAX;
+use dynamo_core::ring::RingVersion;
+use dynamo_core::wire::coordinate::{COORDINATE_GET_PATH, COORDINATE_PUT_PATH};
+use dynamo_core::wire::headers::RING_VERSION;
+use dynamo_core::wire::replica::REPLICA_BATCH_PATH;
+use http::HeaderMap;
+use prometheus::Registry;
+use service_kit::http::admission::AdmissionPool;
+use service_kit::http::body::{BodyLimits, BodyReader, ByteBudget};
+use service_kit::http::fallback::with_fallbacks;
+use service_kit::metrics::{HttpMetrics, MetricsError};
+use service_kit::peer::gate::{PeerGate, require_peer};
+
+use crate::config::LimitSettings;
+use crate::limits::ADMIN_REQUESTS_MAX;
+use crate::node::Node;
+use crate::peers::probe::PING_PATH;
+
+/// What the handlers share.
+#[derive(Debug, Clone)]
+pub struct Api {
+    /// The node.
+    pub node: Arc<Node>,
+    /// Reads bodies within their bounds.
+    pub bodies: BodyReader,
+}
+
+/// The routes of the peer API.
+///
+/// # Errors
+/// When metrics cannot be registered, a mistake in the program.
+pub fn router(
+    node: Arc<Node>,
+    gate: PeerGate,
+    limits: &LimitSettings,
+    registry: &Registry,
+) -> Result<Router, MetricsError> {
+    let bodies = BodyReader::new(BodyLimits::up_to(PEER_MESSAGE_BYTES_MAX), ByteBudget::default());
+    let http = HttpMetrics::register(registry, "api", node.clock.clone())?;
+    let pool = |name, limit| AdmissionPool::register(name, limit, registry);
+    let (client, replicas) =
+        (pool("coordinate", limits.coordinated)?, pool("replica", limits.replica_messages)?);
+    let admin = pool("admin", ADMIN_REQUESTS_MAX)?;
+    // Clients that know the ring talk to their coordinator directly, and operators use curl: a
+    // request without an identity passes, one with an identity is checked.
+    let gate = gate.allowing_plain();
+    let coordinate = Router::new()
+        .route(COORDINATE_GET_PATH, post(coordinate::get))
+        .route(COORDINATE_PUT_PATH, post(coordinate::put))
+        .route_layer(client.layer());
+    let replica =
+        Router::new().route(REPLICA_BATCH_PATH, post(replica::batch)).route_layer(replicas.layer());
+    let operators = Router::new()
+        .route("/v1/replica/kv/{bucket}/{*key}", get(replica_json::read).put(replica_json::write))
+        .route("/v1/hints", get(hints::totals))
+        .route("/v1/hints/sync-point", post(hints::set_sync_point))
+        .route("/v1/hints/sync-point/{id}", get(hints::sync_point))
+        .route("/v1/store", get(status::store))
+        .route_layer(admin.layer());
+    // Probes are never shed: a node that is busy is not a node that is gone.
+    let routes = coordinate
+        .merge(replica)
+        .merge(operators)
+        .route(PING_PATH, get(status::ping))
+        .with_state(Api { node, bodies });
+    Ok(with_fallbacks(routes).layer(from_fn_with_state(gate, require_peer)).layer(http.layer()))
+}
+
+/// The ring that a message was made with, where it says so readably.
+fn senders_ring(headers: &HeaderMap) -> Option<RingVersion> {
+    headers.get(RING_VERSION)?.to_str().ok()?.parse().ok()
+}

@@ -1,0 +1,79 @@
+//! Whether this process is there, and how its store is.
+
+use axum::Json;
+use axum::extract::State;
+use dynamo_core::id::{ClusterId, Incarnation, NodeId, StoreId};
+use dynamo_core::ring::RingVersion;
+use serde::{Deserialize, Serialize};
+use service_kit::http::error::Problem;
+
+use super::Api;
+use crate::node::{Node, store_problem};
+
+/// Who answers.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct PingDocument {
+    /// The node.
+    pub node: NodeId,
+    /// Its cluster, once known.
+    pub cluster: Option<ClusterId>,
+    /// The life of this process.
+    pub incarnation: Incarnation,
+    /// The ring in use.
+    pub ring: Option<RingVersion>,
+    /// `healthy`, `read_only`, `reopening` or `damaged`.
+    pub store: String,
+}
+
+/// The store of a node.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct StoreDocument {
+    /// The store.
+    pub store_id: StoreId,
+    /// `healthy`, `read_only`, `reopening` or `damaged`.
+    pub state: String,
+    /// The state of the hint file.
+    pub hints_state: String,
+    /// The actor epoch.
+    pub epoch: u64,
+    /// Records, tombstones included.
+    pub records: u64,
+    /// Writes waiting for the disk.
+    pub queue: usize,
+    /// Keys whose record is unreadable.
+    pub corrupt_keys: usize,
+    /// Partitions held completely.
+    pub partitions_held: usize,
+}
+
+/// `GET /v1/ping`.
+pub async fn ping(State(api): State<Api>) -> Json<PingDocument> {
+    let node = &api.node;
+    let file = node.epochs.file();
+    Json(PingDocument {
+        node: node.me,
+        cluster: file.cluster_id,
+        incarnation: file.incarnation,
+        ring: node.view.load().as_deref().map(|view| view.version()),
+        store: node.store.state().as_str().to_owned(),
+    })
+}
+
+/// `GET /v1/store`.
+///
+/// # Errors
+/// `store_unavailable` where the store cannot be read.
+pub async fn store(State(api): State<Api>) -> Result<Json<StoreDocument>, Problem> {
+    let node: &Node = &api.node;
+    let stats = node.store.stats().map_err(store_problem)?;
+    Ok(Json(StoreDocument {
+        store_id: node.epochs.file().store_id,
+        state: stats.state.as_str().to_owned(),
+        hints_state: node.hints.state().as_str().to_owned(),
+        epoch: node.epochs.actor().epoch,
+        records: stats.records,
+        queue: stats.queue,
+        corrupt_keys: stats.corrupt_keys,
+        partitions_held: node.held.load().as_deref().map_or(0, |held| held.len()),
+    }))
+}

@@ -1,0 +1,155 @@
+//! One batch of hints to one target, or, where the target left the ring, to the nodes that own the
+//! keys now.
+
+use std::sync::Arc;
+
+use dynamo_core::clock::record::Record;
+use dynamo_core::cluster_view::ClusterView;
+use dynamo_core::handoff::hint::{BatchEnd, HintBatchBudget, HintWork};
+use dynamo_core::id::NodeId;
+use dynamo_core::params::Durability;
+use dynamo_core::replica::reconciled;
+use dynamo_core::wire::replica::{ReplicaOp, ReplicaResult};
+use tokio::sync::oneshot;
+
+use crate::limits::HINT_DELIVERY_TIMEOUT;
+use crate::node::Node;
+use crate::store::StoreError;
+use crate::store::hints::StoredHint;
+use crate::store::merge::MergeRequest;
+
+/// What is known of one hint's delivery.
+enum Delivery {
+    /// Nothing has to be sent any more.
+    Nothing,
+    /// Sent to these, whose answers are awaited.
+    Sent(Vec<oneshot::Receiver<bool>>),
+    /// It could not even be read.
+    Unreadable,
+}
+
+/// Delivers one batch and removes what was acknowledged.
+pub async fn batch(node: &Arc<Node>, view: &ClusterView, work: HintWork) -> BatchEnd {
+    let (HintWork::Deliver(target) | HintWork::Retarget(target)) = work;
+    let page = match node.hints.page(target, None) {
+        Ok(page) => page,
+        Err(error) => return failed(node, target, &error.to_string()),
+    };
+    let mut budget = HintBatchBudget::new();
+    let mut more = page.next.is_some();
+    let mut batch = Vec::with_capacity(page.hints.len());
+    for hint in page.hints {
+        if !budget.admit(usize::try_from(hint.bytes).unwrap_or(usize::MAX)) {
+            more = true;
+            break;
+        }
+        batch.push(hint);
+    }
+    if batch.is_empty() {
+        // A page whose rows were all unreadable is gone by the next look.
+        return if more { BatchEnd::More } else { BatchEnd::Drained };
+    }
+    let mut sent = Vec::with_capacity(batch.len());
+    for hint in batch {
+        let to = match work {
+            HintWork::Deliver(target) => vec![target],
+            HintWork::Retarget(_) => {
+                let n = view.bucket(hint.object.bucket()).n;
+                view.replica_sets(hint.object.position(), n).write_targets()
+            }
+        };
+        let delivery = deliver(node, &hint, &to).await;
+        sent.push((hint, delivery));
+    }
+    let mut delivered = Vec::with_capacity(sent.len());
+    let mut all = true;
+    for (hint, delivery) in sent {
+        let done = match delivery {
+            Delivery::Nothing => true,
+            Delivery::Unreadable => false,
+            Delivery::Sent(answers) => {
+                let mut done = true;
+                for answer in answers {
+                    done &= answer.await.unwrap_or(false);
+                }
+                done
+            }
+        };
+        all &= done;
+        if done {
+            delivered.push(hint);
+        }
+    }
+    match node.hints.remove_delivered(target, delivered).await {
+        Ok(removed) => node.metrics.hints.delivered.inc_by(removed),
+        Err(error) => return failed(node, target, &error.to_string()),
+    }
+    match (all, more) {
+        (false, _) => failed(node, target, "not all hints were taken"),
+        // Hints that changed meanwhile are still there, so only an empty page is the end.
+        (true, _) => BatchEnd::More,
+    }
+}
+
+fn failed(node: &Node, target: NodeId, why: &str) -> BatchEnd {
+    node.metrics.hints.delivery_failures.inc();
+    tracing::debug!(%target, why, "a delivery of hints failed");
+    BatchEnd::Failed
+}
+
+/// Sends one hint to `to`. A hint by reference is our own record as it is now.
+async fn deliver(node: &Arc<Node>, stored: &StoredHint, to: &[NodeId]) -> Delivery {
+    let reconciliation = node.reconciliation(stored.object.bucket());
+    let mut record = stored.hint.record.clone().unwrap_or_default();
+    if stored.hint.reference {
+        match node.store.read(&stored.object) {
+            Ok(own) => {
+                record = reconciled(record.sync(&own.unwrap_or_default()), reconciliation);
+            }
+            // What we cannot read any more the others repair from each other.
+            Err(StoreError::Corrupt) => {}
+            Err(error) => {
+                tracing::debug!(%error, "an own record could not be read for delivery");
+                return Delivery::Unreadable;
+            }
+        }
+    }
+    if record.is_empty() {
+        return Delivery::Nothing;
+    }
+    let mut answers = Vec::with_capacity(to.len());
+    for target in to {
+        if *target == node.me {
+            let object = stored.object.clone();
+            let merge = MergeRequest { object, record: record.clone(), reconciliation };
+            if node.store.merge(vec![merge], Durability::Fsync, None).await.is_err() {
+                return Delivery::Unreadable;
+            }
+            continue;
+        }
+        answers.push(send(node, stored, &record, *target));
+    }
+    Delivery::Sent(answers)
+}
+
+fn send(
+    node: &Node,
+    stored: &StoredHint,
+    record: &Record,
+    target: NodeId,
+) -> oneshot::Receiver<bool> {
+    let (acked, answer) = oneshot::channel();
+    let op = ReplicaOp::Merge {
+        object: stored.object.clone(),
+        record: record.clone(),
+        hint_for: None,
+        durability: Durability::Fsync,
+    };
+    let deadline = node.clock.deadline(HINT_DELIVERY_TIMEOUT);
+    let reply = Box::new(move |result| {
+        // Nobody waits when the process stops; the hint stays and is delivered later.
+        acked.send(matches!(result, Ok(ReplicaResult::Merged))).ok();
+    });
+    node.peers.send(target, op, deadline, reply);
+    answer
+}

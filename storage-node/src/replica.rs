@@ -1,0 +1,210 @@
+//! Applies the operations of other coordinators to this node's replica: merges and hints of one
+//! message in one commit each, reads inline.
+
+use dynamo_core::clock::context::CausalContext;
+use dynamo_core::clock::digest::RecordDigest;
+use dynamo_core::clock::record::Record;
+use dynamo_core::cluster_view::{ClusterView, MemberStatus};
+use dynamo_core::id::NodeId;
+use dynamo_core::key::ObjectKey;
+use dynamo_core::params::Durability;
+use dynamo_core::ring::RingVersion;
+use dynamo_core::time::Mono;
+use dynamo_core::wire::replica::{ReplicaOp, ReplicaResult};
+use service_kit::http::error::ErrorCode;
+
+use crate::node::{Node, store_code};
+use crate::store::StoreError;
+use crate::store::hints::{KeepRequest, KeepWhat};
+use crate::store::merge::MergeRequest;
+
+/// The operations of one message, sorted by what has to be done. Places are those in the message.
+#[derive(Default)]
+struct Sorted {
+    merges: Vec<MergeRequest>,
+    merge_places: Vec<usize>,
+    hints: Vec<KeepRequest>,
+    hint_places: Vec<usize>,
+    merge_durability: Durability,
+    hint_durability: Durability,
+}
+
+impl Node {
+    /// Applies a message; the results are in the order of its operations.
+    pub async fn apply(
+        &self,
+        ops: Vec<ReplicaOp>,
+        senders_ring: Option<RingVersion>,
+        deadline: Option<Mono>,
+    ) -> Vec<ReplicaResult> {
+        let started = self.clock.mono();
+        self.metrics.replica.message_ops.observe(ops.len() as f64);
+        let mut results: Vec<Option<ReplicaResult>> = vec![None; ops.len()];
+        let mut sorted = Sorted {
+            merge_durability: Durability::Buffered,
+            hint_durability: Durability::Buffered,
+            ..Sorted::default()
+        };
+        let view = self.view.load_full();
+        for (place, (op, result)) in ops.into_iter().zip(&mut results).enumerate() {
+            *result = match op {
+                ReplicaOp::Read { object, unless, token } => {
+                    self.metrics.replica.reads.inc();
+                    Some(self.read(view.as_deref(), &object, unless, token))
+                }
+                ReplicaOp::Merge { object, record, hint_for, durability } => {
+                    self.metrics.replica.merges.inc();
+                    let refusal = view
+                        .as_deref()
+                        .and_then(|v| self.refusal(v, &object, hint_for, senders_ring));
+                    if refusal.is_none() {
+                        self.sort(&mut sorted, place, object, record, hint_for, durability);
+                    }
+                    refusal
+                }
+            };
+        }
+        self.write(sorted, &mut results, deadline).await;
+        let results: Vec<ReplicaResult> = results
+            .into_iter()
+            .map(|result| result.unwrap_or_else(|| refused(ErrorCode::Internal)))
+            .collect();
+        let refusals = results.iter().filter(|r| matches!(r, ReplicaResult::Refused { .. }));
+        self.metrics.replica.refused.inc_by(refusals.count() as u64);
+        let seconds = self.clock.mono().since(started).as_secs_f64();
+        self.metrics.replica.message_seconds.observe(seconds);
+        results
+    }
+
+    /// Why a merge is not this node's to take, if so. A sender with a newer ring may know better
+    /// than we do; one with an older ring must not leave data where nobody will look for it.
+    fn refusal(
+        &self,
+        view: &ClusterView,
+        object: &ObjectKey,
+        hint_for: Option<NodeId>,
+        senders_ring: Option<RingVersion>,
+    ) -> Option<ReplicaResult> {
+        if let Some(target) = hint_for.filter(|target| *target != self.me) {
+            let gone = view.node(target).is_none_or(|n| n.status == MemberStatus::Removed);
+            return gone.then(|| refused(ErrorCode::Gone));
+        }
+        let older = senders_ring.is_some_and(|ring| ring.number < view.version().number);
+        if !older {
+            return None;
+        }
+        let n = view.bucket(object.bucket()).n;
+        let ours = view.replica_sets(object.position(), n).write_targets().contains(&self.me);
+        (!ours).then(|| refused(ErrorCode::NotOwner))
+    }
+
+    fn sort(
+        &self,
+        sorted: &mut Sorted,
+        place: usize,
+        object: ObjectKey,
+        record: Record,
+        hint_for: Option<NodeId>,
+        durability: Durability,
+    ) {
+        let reconciliation = self.reconciliation(object.bucket());
+        let durable = durability == Durability::Fsync;
+        match hint_for.filter(|target| *target != self.me) {
+            Some(target) => {
+                let what = KeepWhat::Record(record);
+                sorted.hints.push(KeepRequest { object, target, what, reconciliation });
+                sorted.hint_places.push(place);
+                if durable {
+                    sorted.hint_durability = durability;
+                }
+            }
+            None => {
+                sorted.merges.push(MergeRequest { object, record, reconciliation });
+                sorted.merge_places.push(place);
+                if durable {
+                    sorted.merge_durability = durability;
+                }
+            }
+        }
+    }
+
+    async fn write(
+        &self,
+        sorted: Sorted,
+        results: &mut [Option<ReplicaResult>],
+        deadline: Option<Mono>,
+    ) {
+        let targets: Vec<NodeId> = sorted.hints.iter().map(|hint| hint.target).collect();
+        let merging = async {
+            if sorted.merges.is_empty() {
+                return Ok(());
+            }
+            self.store.merge(sorted.merges, sorted.merge_durability, deadline).await
+        };
+        let keeping = async {
+            if sorted.hints.is_empty() {
+                return Vec::new();
+            }
+            self.hints.keep(sorted.hints, sorted.hint_durability, deadline).await
+        };
+        let (merged, kept) = tokio::join!(merging, keeping);
+        for place in sorted.merge_places {
+            set(results, place, merged);
+        }
+        for ((place, kept), target) in sorted.hint_places.into_iter().zip(kept).zip(targets) {
+            if kept.is_ok() {
+                self.handoff.noted(target, self.clock.mono());
+            }
+            set(results, place, kept);
+        }
+    }
+
+    fn read(
+        &self,
+        view: Option<&ClusterView>,
+        object: &ObjectKey,
+        unless: Option<RecordDigest>,
+        token: bool,
+    ) -> ReplicaResult {
+        let holds = view.is_some_and(|view| self.holds(view, object.position()));
+        let record = match self.read_replica(object, self.reconciliation(object.bucket())) {
+            Ok(None) => return ReplicaResult::Absent { holds },
+            Ok(Some(record)) => record,
+            Err(error) => return refused(store_code(error)),
+        };
+        if unless.is_some_and(|digest| digest == RecordDigest::of(&record)) {
+            self.metrics.replica.reads_same.inc();
+            return ReplicaResult::Same;
+        }
+        let token = if token {
+            let context = CausalContext {
+                clock: record.clock().clone(),
+                stamp: record.latest_stamp(),
+                fastest: Some(self.me),
+            };
+            match self.token(object, &context) {
+                Ok(token) => Some(token),
+                Err(error) => {
+                    tracing::warn!(%error, "a context token could not be made");
+                    return refused(ErrorCode::Internal);
+                }
+            }
+        } else {
+            None
+        };
+        ReplicaResult::Record { record, token }
+    }
+}
+
+fn set(results: &mut [Option<ReplicaResult>], place: usize, done: Result<(), StoreError>) {
+    if let Some(result) = results.get_mut(place) {
+        *result = Some(match done {
+            Ok(()) => ReplicaResult::Merged,
+            Err(error) => refused(store_code(error)),
+        });
+    }
+}
+
+fn refused(code: ErrorCode) -> ReplicaResult {
+    ReplicaResult::Refused { code: code.as_str().to_owned() }
+}

@@ -1,0 +1,319 @@
+//! The records of this node on disk (paper section 5, "local persistence engine").
+//!
+//! | module | what |
+//! |---|---|
+//! | [`engine`] | what an engine must do; `redb_engine` and `memory` do it |
+//! | `queue`, [`writer`] | one writer per file, group commit, behaviour after failures |
+//! | [`put`], [`merge`] | the two ways a record changes |
+//! | `put_memory` | idempotent retries of superseded puts |
+//! | `corrupt` | records that failed their checksum |
+//! | [`meta`] | which store this is, and which partitions it holds |
+//! | [`hints`], [`hint_form`] | replicas kept for others, in a file of their own |
+//!
+//! Invariants: a record changes only inside the writer's transaction; it is verified on every
+//! read; what was acknowledged durably is on disk; after any failed commit the actor epoch ends
+//! before anyone hears of it. No other module names redb.
+
+pub mod engine;
+pub mod error;
+pub mod hint_form;
+pub mod hints;
+pub mod merge;
+pub mod meta;
+pub mod put;
+pub mod writer;
+
+mod corrupt;
+mod hint_jobs;
+mod memory;
+mod put_memory;
+mod queue;
+mod redb_engine;
+#[cfg(test)]
+mod tests;
+
+use std::ops::Bound;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use dynamo_core::clock::record::Record;
+use dynamo_core::codec::record::decode_record;
+use dynamo_core::id::{KeyHash, NodeId};
+use dynamo_core::key::ObjectKey;
+use dynamo_core::params::Durability;
+use dynamo_core::time::Mono;
+use service_kit::time::Clock;
+use tokio::sync::{oneshot, watch};
+
+use self::corrupt::CorruptKeys;
+use self::engine::{Engine, TableId};
+use self::memory::MemoryEngine;
+use self::merge::{MergeJob, MergeRequest};
+use self::put::{PutJob, PutListener, PutRequest};
+use self::put_memory::PutMemory;
+use self::redb_engine::{OpenFile, RedbEngine};
+use self::writer::{StoreState, Writer};
+use crate::epoch::EpochKeeper;
+use crate::limits::{SCAN_BYTES_MAX, SCAN_ROWS_MAX};
+use crate::metrics::{FileMetrics, StoreMetrics};
+
+pub use self::error::{EngineError, StoreError};
+
+/// Records by [`ObjectKey::storage_key`].
+pub(crate) const RECORDS: TableId = TableId(0);
+/// Facts about the store itself, see [`meta`].
+pub(crate) const META: TableId = TableId(1);
+
+const TABLES: &[&str] = &["records", "meta"];
+
+/// Name of the main file in the data directory.
+pub const RECORDS_FILE: &str = "records.redb";
+
+/// Where records are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EngineKind {
+    /// In a redb file.
+    #[default]
+    Redb,
+    /// In memory, lost with the process.
+    Memory,
+}
+
+/// Opens one file of a data directory.
+///
+/// # Errors
+/// [`EngineError`].
+pub(crate) fn open_engine(
+    kind: EngineKind,
+    path: PathBuf,
+    cache_bytes: usize,
+    tables: &'static [&'static str],
+) -> Result<Arc<dyn Engine>, EngineError> {
+    let open: OpenFile = Box::new(move |builder| builder.create(&path));
+    Ok(match kind {
+        EngineKind::Memory => Arc::new(MemoryEngine::new(tables.len())),
+        EngineKind::Redb => Arc::new(RedbEngine::open(open, cache_bytes, tables)?),
+    })
+}
+
+/// Opens the main file of a data directory.
+///
+/// # Errors
+/// [`EngineError`].
+pub fn open_records(
+    kind: EngineKind,
+    data_dir: &Path,
+    cache_bytes: usize,
+) -> Result<Arc<dyn Engine>, EngineError> {
+    open_engine(kind, data_dir.join(RECORDS_FILE), cache_bytes, TABLES)
+}
+
+/// What jobs on the writer thread work with.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) me: NodeId,
+    pub(crate) clock: Clock,
+    pub(crate) epochs: Arc<EpochKeeper>,
+    pub(crate) corrupt: CorruptKeys,
+    pub(crate) puts: Mutex<PutMemory>,
+    pub(crate) metrics: StoreMetrics,
+}
+
+impl Shared {
+    /// Verifies and decodes a stored record. A bad one is counted and logged, and ends the epoch,
+    /// once.
+    fn decode(&self, key: &[u8], stored: Bytes) -> Result<Record, StoreError> {
+        decode_record(key, stored).map_err(|error| {
+            self.lost(key, &error.to_string());
+            StoreError::Corrupt
+        })
+    }
+
+    /// Notes that the record under `key` cannot be read.
+    fn lost(&self, key: &[u8], why: &str) {
+        if !self.corrupt.note(key) {
+            return;
+        }
+        self.metrics.corrupt_records.inc();
+        self.metrics.corrupt_keys.set(self.corrupt.len() as i64);
+        let position = key.first_chunk().map_or(KeyHash(0), |p| KeyHash(u128::from_be_bytes(*p)));
+        tracing::error!(?position, why, "a stored record is unreadable");
+        self.epochs.end(0, "a record is unreadable");
+    }
+}
+
+/// A page of a scan.
+#[derive(Debug)]
+pub struct ScanPage {
+    /// Objects in position order, each with its record, or `None` where it is unreadable.
+    pub records: Vec<(ObjectKey, Option<Record>)>,
+    /// Where the next page begins; `None` at the end of the range.
+    pub next: Option<Vec<u8>>,
+}
+
+/// Sizes and states of the store, for operators.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoreStats {
+    /// Whether it takes writes.
+    pub state: StoreState,
+    /// Records, tombstones included.
+    pub records: u64,
+    /// Jobs waiting for the writer.
+    pub queue: usize,
+    /// Records known to be unreadable.
+    pub corrupt_keys: usize,
+}
+
+/// The main store of a node.
+#[derive(Debug)]
+pub struct Store {
+    engine: Arc<dyn Engine>,
+    writer: Writer,
+    shared: Arc<Shared>,
+}
+
+impl Store {
+    /// Starts the writer of an open main file.
+    ///
+    /// # Errors
+    /// When the operating system gives no thread.
+    pub fn start(
+        engine: Arc<dyn Engine>,
+        me: NodeId,
+        clock: Clock,
+        epochs: Arc<EpochKeeper>,
+        metrics: StoreMetrics,
+        file_metrics: FileMetrics,
+    ) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared {
+            me,
+            clock: clock.clone(),
+            epochs: Arc::clone(&epochs),
+            corrupt: CorruptKeys::default(),
+            puts: Mutex::default(),
+            metrics,
+        });
+        let on_failure = Box::new(move || epochs.end(0, "a commit failed"));
+        let engine_of_writer = Arc::clone(&engine);
+        let writer =
+            Writer::start("store-records", engine_of_writer, clock, file_metrics, on_failure)?;
+        Ok(Self { engine, writer, shared })
+    }
+
+    /// Applies a client put as its coordinator. `listener` hears of it, also of a refusal.
+    pub fn put(&self, request: PutRequest, listener: PutListener) {
+        let shared = Arc::clone(&self.shared);
+        self.writer.submit(Box::new(PutJob::new(shared, request, listener)));
+    }
+
+    /// Merges what other replicas sent, in one transaction; all of it or, on an error, nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn merge(
+        &self,
+        merges: Vec<MergeRequest>,
+        durability: Durability,
+        deadline: Option<Mono>,
+    ) -> Result<(), StoreError> {
+        let (reply, result) = oneshot::channel();
+        let shared = Arc::clone(&self.shared);
+        self.writer.submit(Box::new(MergeJob::new(shared, merges, durability, deadline, reply)));
+        result.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// The record of `object`, verified. Sees everything acknowledged, buffered writes included.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] where the record is unreadable: the replica has then failed for this
+    /// key, which is not the same as being empty. [`StoreError::Unavailable`].
+    pub fn read(&self, object: &ObjectKey) -> Result<Option<Record>, StoreError> {
+        let key = object.storage_key();
+        match self.engine.get(RECORDS, &key) {
+            Ok(None) => Ok(None),
+            Ok(Some(stored)) => self.shared.decode(&key, stored).map(Some),
+            Err(EngineError::Damaged(why)) => {
+                self.shared.lost(&key, &why);
+                Err(StoreError::Corrupt)
+            }
+            Err(error) => Err(self.read_failed(&error)),
+        }
+    }
+
+    fn read_failed(&self, error: &EngineError) -> StoreError {
+        self.shared.metrics.read_failures.inc();
+        // While the file is being reopened every read fails; that is known and logged already.
+        if *error != EngineError::Closed {
+            tracing::warn!(%error, "the records could not be read");
+            self.writer.check();
+        }
+        StoreError::Unavailable
+    }
+
+    /// A page of the records with positions from `first` to `last`, both included. `cursor` is
+    /// `next` of the page before.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub fn scan(
+        &self,
+        first: KeyHash,
+        last: KeyHash,
+        cursor: Option<Vec<u8>>,
+    ) -> Result<ScanPage, StoreError> {
+        let from = cursor.unwrap_or_else(|| first.0.to_be_bytes().to_vec());
+        let to = match last.0.checked_add(1) {
+            Some(end) => Bound::Excluded(end.to_be_bytes().to_vec()),
+            None => Bound::Unbounded,
+        };
+        let range = (Bound::Included(from), to);
+        let rows = self.engine.page(RECORDS, range, SCAN_ROWS_MAX, SCAN_BYTES_MAX);
+        let rows = rows.map_err(|error| self.read_failed(&error))?;
+        // The smallest key after the last one of this page.
+        let next = rows.last().map(|(key, _)| [key.as_ref(), &[0]].concat());
+        let mut records = Vec::with_capacity(rows.len());
+        for (key, stored) in rows {
+            match ObjectKey::from_storage_key(&key) {
+                Ok(object) => records.push((object, self.shared.decode(&key, stored).ok())),
+                Err(error) => self.shared.lost(&key, &error.to_string()),
+            }
+        }
+        Ok(ScanPage { records, next })
+    }
+
+    /// Sizes and states.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub fn stats(&self) -> Result<StoreStats, StoreError> {
+        let records = self.engine.rows(RECORDS).map_err(|error| self.read_failed(&error))?;
+        Ok(StoreStats {
+            state: self.state(),
+            records,
+            queue: self.writer.queue_len(),
+            corrupt_keys: self.shared.corrupt.len(),
+        })
+    }
+
+    /// Whether it takes writes now.
+    #[must_use]
+    pub fn state(&self) -> StoreState {
+        self.writer.state()
+    }
+
+    /// Changes of the state.
+    #[must_use]
+    pub fn watch_state(&self) -> watch::Receiver<StoreState> {
+        self.writer.watch()
+    }
+
+    /// Writes what is queued and closes the file. True where everything acknowledged is on disk.
+    /// Blocks; not for the async runtime.
+    pub fn close(&self) -> bool {
+        let complete = self.writer.stop();
+        self.engine.close();
+        complete
+    }
+}

@@ -1,0 +1,287 @@
+//! The engine on redb: one file, copy-on-write B-trees, one writer.
+//!
+//! Durability and quick repair are properties of each redb transaction, so both are set on every
+//! one: a durable commit syncs and saves the allocator state (a crash is then repaired at once and
+//! not by walking the file); a buffered one is in memory until the next durable commit.
+//!
+//! redb refuses every write after a failed one until the file is opened anew, and may panic on a
+//! damaged page. Both become an [`EngineError`] here; who calls decides what follows.
+//! Invariant: no read transaction outlives the call that opened it, so the file does not grow
+//! under long readers and can be closed at any time between calls.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{PoisonError, RwLock};
+
+use bytes::Bytes;
+use redb::{
+    Builder, Database, DatabaseError, Durability, ReadOnlyTable, ReadTransaction, ReadableDatabase,
+    ReadableTable, ReadableTableMetadata, StorageError, Table, TableDefinition, TableError,
+    WriteTransaction,
+};
+
+use super::engine::{Commit, Engine, KeyRange, Rows, TableId, Tables, Work};
+use super::error::EngineError;
+use super::memory::is_empty_range;
+
+/// Opens the file: at the start, and again after a failure.
+pub(crate) type OpenFile = Box<dyn Fn(&Builder) -> Result<Database, DatabaseError> + Send + Sync>;
+
+/// One redb file with a fixed set of tables.
+pub(crate) struct RedbEngine {
+    open: OpenFile,
+    cache_bytes: usize,
+    tables: &'static [&'static str],
+    /// `None` while the file is closed.
+    database: RwLock<Option<Database>>,
+}
+
+impl fmt::Debug for RedbEngine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedbEngine").field("tables", &self.tables).finish_non_exhaustive()
+    }
+}
+
+impl RedbEngine {
+    /// Opens the file, creating it and its tables where they are missing.
+    pub(crate) fn open(
+        open: OpenFile,
+        cache_bytes: usize,
+        tables: &'static [&'static str],
+    ) -> Result<Self, EngineError> {
+        let engine = Self { open, cache_bytes, tables, database: RwLock::new(None) };
+        engine.reopen()?;
+        Ok(engine)
+    }
+
+    fn open_database(&self) -> Result<Database, EngineError> {
+        let mut builder = Builder::new();
+        builder.set_cache_size(self.cache_bytes);
+        let database = (self.open)(&builder).map_err(open_error)?;
+        // Readers open tables that exist; so they are made here, durably.
+        let transaction = begin(&database, Commit::Durable)?;
+        for name in self.tables {
+            transaction.open_table(definition(name)).map_err(table_error)?;
+        }
+        commit(transaction)?;
+        Ok(database)
+    }
+
+    fn definition(&self, table: TableId) -> Result<Definition, EngineError> {
+        self.tables
+            .get(table.0)
+            .map(|name| definition(name))
+            .ok_or_else(|| EngineError::Damaged("no such table".to_owned()))
+    }
+
+    /// Runs `work` on the open file, with panics of the engine turned into errors.
+    fn with<T>(
+        &self,
+        work: impl FnOnce(&Database) -> Result<T, EngineError>,
+    ) -> Result<T, EngineError> {
+        // Only reopening takes the lock for writing, and holds it for long: do not wait for it.
+        let guard = match self.database.try_read() {
+            Ok(guard) => guard,
+            Err(std::sync::TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(std::sync::TryLockError::WouldBlock) => return Err(EngineError::Closed),
+        };
+        let database = guard.as_ref().ok_or(EngineError::Closed)?;
+        guarded(|| work(database))
+    }
+
+    fn read_table(
+        &self,
+        database: &Database,
+        table: TableId,
+    ) -> Result<ReadOnlyTable<&'static [u8], &'static [u8]>, EngineError> {
+        let transaction: ReadTransaction =
+            database.begin_read().map_err(|error| transaction_error(&error))?;
+        transaction.open_table(self.definition(table)?).map_err(table_error)
+    }
+}
+
+/// Runs `work`; a panic inside the engine means that it met a page it cannot make sense of.
+fn guarded<T>(work: impl FnOnce() -> Result<T, EngineError>) -> Result<T, EngineError> {
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|_| Err(EngineError::Damaged("the engine panicked".to_owned())))
+}
+
+type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
+
+fn definition(name: &'static str) -> Definition {
+    TableDefinition::new(name)
+}
+
+fn begin(database: &Database, commit: Commit) -> Result<WriteTransaction, EngineError> {
+    let mut transaction = database.begin_write().map_err(|error| transaction_error(&error))?;
+    let durability = match commit {
+        Commit::Durable => Durability::Immediate,
+        Commit::Buffered => Durability::None,
+    };
+    transaction
+        .set_durability(durability)
+        .map_err(|error| EngineError::Io(format!("durability refused: {error}")))?;
+    transaction.set_quick_repair(commit == Commit::Durable);
+    Ok(transaction)
+}
+
+fn commit(transaction: WriteTransaction) -> Result<(), EngineError> {
+    transaction.commit().map_err(|error| match error {
+        redb::CommitError::Storage(error) => storage_error(&error),
+        other => EngineError::Io(other.to_string()),
+    })
+}
+
+fn storage_error(error: &StorageError) -> EngineError {
+    match error {
+        StorageError::Corrupted(what) => EngineError::Damaged(what.clone()),
+        StorageError::DatabaseClosed => EngineError::Closed,
+        other => EngineError::Io(other.to_string()),
+    }
+}
+
+fn transaction_error(error: &redb::TransactionError) -> EngineError {
+    match error {
+        redb::TransactionError::Storage(error) => storage_error(error),
+        other => EngineError::Io(other.to_string()),
+    }
+}
+
+fn table_error(error: TableError) -> EngineError {
+    match error {
+        TableError::Storage(error) => storage_error(&error),
+        other => EngineError::Damaged(other.to_string()),
+    }
+}
+
+fn open_error(error: DatabaseError) -> EngineError {
+    match error {
+        DatabaseError::DatabaseAlreadyOpen => EngineError::Locked,
+        DatabaseError::UpgradeRequired(version) => EngineError::Format(version),
+        // Where the header makes no sense redb says so as invalid data of the file.
+        DatabaseError::Storage(StorageError::Io(error))
+            if error.kind() == std::io::ErrorKind::InvalidData =>
+        {
+            EngineError::Damaged(error.to_string())
+        }
+        DatabaseError::Storage(error) => storage_error(&error),
+        DatabaseError::RepairAborted => EngineError::Damaged("repair was not possible".to_owned()),
+        other => EngineError::Io(other.to_string()),
+    }
+}
+
+impl Engine for RedbEngine {
+    fn get(&self, table: TableId, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+        self.with(|database| {
+            let table = self.read_table(database, table)?;
+            let value = table.get(key).map_err(|error| storage_error(&error))?;
+            Ok(value.map(|value| Bytes::copy_from_slice(value.value())))
+        })
+    }
+
+    fn page(
+        &self,
+        table: TableId,
+        range: KeyRange,
+        rows: usize,
+        bytes: usize,
+    ) -> Result<Rows, EngineError> {
+        if is_empty_range(&range) {
+            return Ok(Rows::new());
+        }
+        self.with(|database| {
+            let table = self.read_table(database, table)?;
+            let (from, to) = (range.0.as_ref(), range.1.as_ref());
+            let bounds = (from.map(Vec::as_slice), to.map(Vec::as_slice));
+            let found = table.range::<&[u8]>(bounds).map_err(|error| storage_error(&error))?;
+            let mut page = Rows::new();
+            let mut size = 0usize;
+            for row in found.take(rows) {
+                let (key, value) = row.map_err(|error| storage_error(&error))?;
+                size = size.saturating_add(key.value().len() + value.value().len());
+                if !page.is_empty() && size > bytes {
+                    break;
+                }
+                let copy = Bytes::copy_from_slice;
+                page.push((copy(key.value()), copy(value.value())));
+            }
+            Ok(page)
+        })
+    }
+
+    fn transact(&self, how: Commit, work: &mut Work<'_>) -> Result<(), EngineError> {
+        self.with(|database| {
+            let transaction = begin(database, how)?;
+            {
+                let mut open = OpenTables { tables: Vec::with_capacity(self.tables.len()) };
+                for name in self.tables {
+                    let table = transaction.open_table(definition(name));
+                    open.tables.push(table.map_err(table_error)?);
+                }
+                work(&mut open)?;
+            }
+            commit(transaction)
+        })
+    }
+
+    fn reopen(&self) -> Result<(), EngineError> {
+        let mut slot = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        // The old handle holds the file's lock, so it goes first, whatever becomes of the new one.
+        // Closing a damaged file may panic too.
+        let old = slot.take();
+        guarded(|| {
+            drop(old);
+            Ok(())
+        })?;
+        *slot = Some(guarded(|| self.open_database())?);
+        Ok(())
+    }
+
+    fn rows(&self, table: TableId) -> Result<u64, EngineError> {
+        self.with(|database| {
+            let table = self.read_table(database, table)?;
+            table.len().map_err(|error| storage_error(&error))
+        })
+    }
+
+    fn close(&self) {
+        let old = self.database.write().unwrap_or_else(PoisonError::into_inner).take();
+        let closed = guarded(|| {
+            drop(old);
+            Ok(())
+        });
+        if let Err(error) = closed {
+            tracing::error!(%error, "the store file could not be closed in order");
+        }
+    }
+}
+
+struct OpenTables<'txn> {
+    tables: Vec<Table<'txn, &'static [u8], &'static [u8]>>,
+}
+
+impl OpenTables<'_> {
+    fn missing() -> EngineError {
+        EngineError::Damaged("no such table".to_owned())
+    }
+}
+
+impl Tables for OpenTables<'_> {
+    fn get(&self, table: TableId, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+        let table = self.tables.get(table.0).ok_or_else(Self::missing)?;
+        let value = table.get(key).map_err(|error| storage_error(&error))?;
+        Ok(value.map(|value| Bytes::copy_from_slice(value.value())))
+    }
+
+    fn put(&mut self, table: TableId, key: &[u8], value: &[u8]) -> Result<(), EngineError> {
+        let table = self.tables.get_mut(table.0).ok_or_else(Self::missing)?;
+        table.insert(key, value).map_err(|error| storage_error(&error))?;
+        Ok(())
+    }
+
+    fn remove(&mut self, table: TableId, key: &[u8]) -> Result<(), EngineError> {
+        let table = self.tables.get_mut(table.0).ok_or_else(Self::missing)?;
+        table.remove(key).map_err(|error| storage_error(&error))?;
+        Ok(())
+    }
+}

@@ -1,0 +1,224 @@
+//! A file in memory that can lose power and fail. What was written and not synced may be lost in
+//! any part, sector by sector.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use dynamo_core::entropy::{Entropy, SplitMix};
+use redb::StorageBackend;
+
+use super::super::engine::Engine;
+use super::super::error::EngineError;
+use super::super::redb_engine::RedbEngine;
+
+const SECTOR: usize = 512;
+
+/// Which operations fail, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Fault {
+    #[default]
+    None,
+    /// The next sync fails, and every one after it until healed.
+    Sync,
+    /// Writing and growing fail for want of space.
+    Full,
+    /// Reads fail.
+    Read,
+}
+
+#[derive(Debug, Default)]
+struct Disk {
+    durable: Vec<u8>,
+    current: Vec<u8>,
+    /// Sectors that differ, or may differ, from the durable content.
+    dirty: BTreeSet<usize>,
+    fault: Fault,
+    /// Number of writes until the power fails.
+    writes_left: Option<u64>,
+    dead: bool,
+    /// Power cuts so far: a database from before one may not touch what comes after it.
+    cuts: u64,
+}
+
+/// The disk; clones share it. It outlives the databases on it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct FaultyDisk(Arc<Mutex<Disk>>);
+
+/// The disk as one database sees it.
+#[derive(Debug)]
+struct Session {
+    disk: FaultyDisk,
+    cuts: u64,
+}
+
+impl FaultyDisk {
+    /// Opens a database on the disk.
+    pub(crate) fn open(&self) -> Result<Arc<dyn Engine>, EngineError> {
+        let disk = self.clone();
+        let open = Box::new(move |builder: &redb::Builder| {
+            let cuts = disk.0.lock().unwrap().cuts;
+            builder.create_with_backend(Session { disk: disk.clone(), cuts })
+        });
+        Ok(Arc::new(RedbEngine::open(open, 4 * 1024 * 1024, super::MAIN_TABLES)?))
+    }
+
+    pub(crate) fn set_fault(&self, fault: Fault) {
+        self.0.lock().unwrap().fault = fault;
+    }
+
+    /// The power fails at the write after `writes` more.
+    pub(crate) fn fail_power_after(&self, writes: u64) {
+        self.0.lock().unwrap().writes_left = Some(writes);
+    }
+
+    /// The power fails now. Of what was not synced, a random part survives.
+    pub(crate) fn lose_power(&self, random: &mut SplitMix) {
+        let mut disk = self.0.lock().unwrap();
+        let grown = disk.current.len().max(disk.durable.len());
+        // The length is metadata: it may or may not have reached the disk.
+        let length = if random.chance(1, 2) { disk.current.len() } else { disk.durable.len() };
+        let mut after = disk.durable.clone();
+        after.resize(grown, 0);
+        for sector in disk.dirty.clone() {
+            if random.chance(1, 2) {
+                let from = sector * SECTOR;
+                let to = (from + SECTOR).min(disk.current.len());
+                if from < to {
+                    after[from..to].copy_from_slice(&disk.current[from..to]);
+                }
+            }
+        }
+        after.truncate(length);
+        let cuts = disk.cuts + 1;
+        *disk = Disk { durable: after.clone(), current: after, cuts, ..Disk::default() };
+    }
+
+    /// Flips one random bit of what is on the disk.
+    pub(crate) fn flip_bit(&self, random: &mut SplitMix) {
+        let mut disk = self.0.lock().unwrap();
+        let at = usize::try_from(random.below(disk.current.len() as u64)).unwrap();
+        let bit = 1u8 << random.below(8);
+        disk.current[at] ^= bit;
+        disk.durable = disk.current.clone();
+    }
+
+    /// Replaces the bytes `from` by `to` wherever they are; how often that was.
+    pub(crate) fn replace(&self, from: &[u8], to: &[u8]) -> usize {
+        let mut disk = self.0.lock().unwrap();
+        let places: Vec<usize> = disk
+            .current
+            .windows(from.len())
+            .enumerate()
+            .filter(|(_, w)| *w == from)
+            .map(|(i, _)| i)
+            .collect();
+        for place in &places {
+            disk.current[*place..*place + to.len()].copy_from_slice(to);
+        }
+        disk.durable = disk.current.clone();
+        places.len()
+    }
+}
+
+impl Disk {
+    /// Everything written so far becomes durable. Sector by sector: the file is much larger than
+    /// what one commit changes.
+    fn keep_dirty(&mut self) {
+        self.durable.resize(self.current.len(), 0);
+        for sector in std::mem::take(&mut self.dirty) {
+            let from = sector * SECTOR;
+            let to = (from + SECTOR).min(self.current.len());
+            if from < to {
+                self.durable[from..to].copy_from_slice(&self.current[from..to]);
+            }
+        }
+    }
+
+    fn check(&mut self, fails: &[Fault]) -> io::Result<()> {
+        if self.dead {
+            return Err(io::Error::other("no power"));
+        }
+        if fails.contains(&self.fault) {
+            return Err(match self.fault {
+                Fault::Full => io::ErrorKind::StorageFull.into(),
+                _ => io::Error::other("injected"),
+            });
+        }
+        Ok(())
+    }
+
+    fn spend_write(&mut self) -> io::Result<()> {
+        if let Some(left) = &mut self.writes_left {
+            if *left == 0 {
+                self.dead = true;
+                return Err(io::Error::other("no power"));
+            }
+            *left -= 1;
+        }
+        Ok(())
+    }
+}
+
+impl Session {
+    fn lock(&self) -> io::Result<MutexGuard<'_, Disk>> {
+        let disk = self.disk.0.lock().unwrap();
+        if disk.cuts == self.cuts { Ok(disk) } else { Err(io::Error::other("no power")) }
+    }
+}
+
+impl StorageBackend for Session {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.lock()?.current.len() as u64)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let mut disk = self.lock()?;
+        disk.check(&[Fault::Read])?;
+        let from = usize::try_from(offset).unwrap();
+        let bytes = disk.current.get(from..from + out.len());
+        out.copy_from_slice(bytes.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?);
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        let mut disk = self.lock()?;
+        disk.check(&[Fault::Full])?;
+        disk.spend_write()?;
+        let (old, new) = (disk.current.len(), usize::try_from(len).unwrap());
+        disk.current.resize(new, 0);
+        let touched = old.min(new) / SECTOR..=old.max(new) / SECTOR;
+        disk.dirty.extend(touched);
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let mut disk = self.lock()?;
+        disk.check(&[Fault::Sync])?;
+        disk.keep_dirty();
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let mut disk = self.lock()?;
+        disk.check(&[Fault::Full])?;
+        let from = usize::try_from(offset).unwrap();
+        let to = from + data.len();
+        let torn = disk.spend_write();
+        if torn.is_err() {
+            // The last write before the dark is on the wire in part.
+            let part = data.len() / 2 / SECTOR * SECTOR;
+            if disk.current.len() >= from + part {
+                disk.current[from..from + part].copy_from_slice(&data[..part]);
+                disk.dirty.extend(from / SECTOR..=(from + part) / SECTOR);
+            }
+            return torn;
+        }
+        if disk.current.len() < to {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        disk.current[from..to].copy_from_slice(data);
+        disk.dirty.extend(from / SECTOR..=to.saturating_sub(1) / SECTOR);
+        Ok(())
+    }
+}
