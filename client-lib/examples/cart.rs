@@ -7,8 +7,7 @@
 //! Both devices start from the same read, so their puts are concurrent and both are kept. The next
 //! update merges them: what one device added is there, and what the other removed stays removed.
 
-// The example talks to people.
-#![allow(clippy::print_stdout)]
+#![expect(clippy::print_stdout, reason = "the example talks to people")]
 
 use atoll_client::merge::{Cart, CartActor};
 use atoll_client::{Bucket, Client, Error};

@@ -6,8 +6,7 @@
 //! ```
 //! The bucket reconciles concurrent versions itself (`lww`), and sessions expire by themselves.
 
-// The example talks to people.
-#![allow(clippy::print_stdout)]
+#![expect(clippy::print_stdout, reason = "the example talks to people")]
 
 use std::time::Duration;
 

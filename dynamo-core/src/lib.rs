@@ -8,11 +8,17 @@
 //! | module | what it decides |
 //! |---|---|
 //! | [`id`], [`time`], [`entropy`], [`limits`], [`params`] | the vocabulary |
-//! | [`clock`] | versions: dots, dotted version vectors, siblings, contexts |
+//! | [`key`] | names of objects and their place in the hash space |
+//! | [`clock`], [`codec`] | versions: dots, dotted version vectors, siblings, contexts; their binary forms |
+//! | [`actor`], [`replica`] | what one replica does with its record, and under which name it mints |
+//! | [`ring`] | who owns which partition, who holds it, in which order nodes are asked |
 //! | [`quorum`] | one get or put: whom to ask, when to answer, whom to repair, who stands in |
 //! | [`failure_view`] | which peers are reachable, prompt, to be probed |
 //! | [`handoff`] | when hints are delivered, and when they may go |
 //! | [`conditions`], [`versions`] | what clients ask of versions, and what they see of them |
+//! | [`membership`], [`cluster_view`] | the history of members, gossip, plans; what everyone works from |
+//! | [`routing`] | which node coordinates a request; how healthy the partitions are |
+//! | [`wire`] | what travels between processes |
 //!
 //! Architecture invariants:
 //! - no clock, no entropy, no file, no socket, no thread, no hash-map iteration (a lint and a

@@ -30,6 +30,10 @@ pub const STORE_CACHE_BYTES_DEFAULT: usize = 64 * 1024 * 1024;
 /// Bytes of the page cache of the hint file, which is written and read in order.
 pub const HINT_CACHE_BYTES: usize = 8 * 1024 * 1024;
 
+/// Bytes of a store file from which commits save the allocator's state, so that the file opens at
+/// once after a crash. Below it the whole file is walked instead, which takes less than a second.
+pub const QUICK_REPAIR_FILE_BYTES: u64 = 128 * 1024 * 1024;
+
 /// First pause before a failed store is opened anew; doubles up to [`REOPEN_BACKOFF_MAX`].
 pub const REOPEN_BACKOFF_MIN: Duration = Duration::from_millis(100);
 

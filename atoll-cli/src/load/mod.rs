@@ -3,7 +3,7 @@
 //! | module | noun |
 //! |---|---|
 //! | [`args`] | what can be typed |
-//! | [`line`] | one line: its number, its bytes, its key |
+//! | [`mod@line`] | one line: its number, its bytes, its key |
 //! | [`run`](mod@run) | reading, storing, counting |
 //!
 //! Nothing is skipped silently: every line is stored, or is an error with its number, or is blank

@@ -3,11 +3,12 @@
 //! The coordinator's own replica is read first, as that is cheap, and the others are asked for
 //! their record *unless* it equals the local one, so that equal replicas answer "same".
 //!
-//! What counts: a record from whoever was asked fills its place. "Absent" fills a place only when
-//! it comes from a holder of the partition that says so itself; from a fallback, or from a node
-//! that is still being filled, it proves nothing (hazard C6). So an absent key is answered as
-//! absent at R confirmations and not before. Where those cannot come, the answer is a refusal, or
-//! "absent" all the same if the request said that this is good enough.
+//! What counts: a record from whoever was asked fills its place. "Absent" fills a place when it
+//! comes from a holder of the partition that says so itself. From a fallback it proves nothing
+//! (hazard C6): it is a reply of the sloppy quorum where somebody else found a record, and no
+//! confirmation where nobody did. From a node that is still being filled it never counts. So an
+//! absent key is answered as absent at R confirmations and not before. Where those cannot come, the
+//! answer is a refusal, or "absent" all the same if the request said that this is good enough.
 //!
 //! Places are the holders; where fewer than N nodes hold the partition, pending owners fill the
 //! gap with the records they have, but never confirm absence and never count as primaries. Other
@@ -104,6 +105,8 @@ pub struct GetOp {
     roster: Roster<Answer>,
     /// Places filled by records and confirmed absence.
     tally: Tally,
+    /// Those, and places whose stand-in replied that it has nothing.
+    found: Tally,
     /// Places filled by any reply at all.
     replied: Tally,
     /// Whether the other replicas are asked, not the local one alone.
@@ -148,6 +151,7 @@ impl GetOp {
             deadline: plan.deadline,
             holders: plan.replicas.holders.clone(),
             tally: Tally::of_read(counted.clone(), plan.r, plan.pr),
+            found: Tally::of_read(counted.clone(), plan.r, plan.pr),
             replied: Tally::of_read(counted, plan.r, plan.pr),
             asks_all: !roster.places().contains(&plan.me),
             roster,
@@ -223,6 +227,9 @@ impl GetOp {
         self.roster.answer(from, answer);
         let filler = if full_member && counts { Filler::Itself } else { Filler::StandIn };
         self.replied.fill(place, filler);
+        if counts || from != place {
+            self.found.fill(place, filler);
+        }
         if counts {
             self.tally.fill(place, filler);
             if full_member && self.fastest.is_none() {
@@ -316,10 +323,11 @@ impl GetOp {
         if self.explain && !late && self.roster.is_waiting_patiently() {
             return None;
         }
-        if self.tally.is_reached() {
+        let counted = self.counted();
+        if counted.is_reached() {
             return Some(Verdict::Answer);
         }
-        let possible = self.tally.is_possible(|place| self.open(place));
+        let possible = counted.is_possible(|place| self.open(place));
         if !self.merged.is_empty() {
             return match (possible, late) {
                 (false, _) => Some(Verdict::Fail(GetFailureKind::QuorumUnavailable)),
@@ -346,6 +354,12 @@ impl GetOp {
         let unconfirmed = GetFailureKind::AbsenceUnconfirmed;
         let kind = if may_reply { unconfirmed } else { GetFailureKind::QuorumUnavailable };
         Some(Verdict::Fail(kind))
+    }
+
+    /// The replies that count: once something was found those of stand-ins that have nothing too,
+    /// as a sloppy quorum asks; until then only those that confirm absence.
+    fn counted(&self) -> &Tally {
+        if self.merged.is_empty() { &self.tally } else { &self.found }
     }
 
     fn open(&self, place: NodeId) -> Open {
@@ -417,7 +431,7 @@ impl GetOp {
 
     fn outcome(&self) -> GetOutcome {
         // Where absence is answered without confirmation, the unconfirmed replies are the evidence.
-        let counted = if self.tally.is_reached() { &self.tally } else { &self.replied };
+        let counted = if self.counted().is_reached() { self.counted() } else { &self.replied };
         GetOutcome {
             record: reconciled(self.merged.clone(), self.reconciliation),
             acks: counted.acks(),
@@ -430,7 +444,7 @@ impl GetOp {
     }
 
     fn failure(&self, kind: GetFailureKind) -> GetFailure {
-        let (required, got) = self.tally.prospects(|_| Open::default());
+        let (required, got) = self.counted().prospects(|_| Open::default());
         GetFailure { kind, required, got, replicas: self.reports() }
     }
 

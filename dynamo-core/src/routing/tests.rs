@@ -60,6 +60,7 @@ const CROWDED: NodeLoad = NodeLoad { in_flight: 100, ..IDLE };
 const FAST: NodeLoad = NodeLoad { latency_us: 100, ..IDLE };
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn the_order_follows_the_rules() {
     use ChoiceReason::{BetterOfTwo, Fallback, Fastest, LastResort, OnlyPrimary};
     use Purpose::{Read, Write};

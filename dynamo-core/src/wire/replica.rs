@@ -14,7 +14,7 @@ use crate::params::Durability;
 use crate::wire::frame::{FrameError, decode_frame, encode_frame};
 use crate::wire::record::{RecordDto, record_from_wire, record_to_wire};
 
-/// `POST` of a [`ReplicaRequest`] frame, answered by a [`ReplicaResponse`] frame.
+/// `POST` of a frame of operations ([`encode_request`]), answered by a frame of results.
 pub const REPLICA_BATCH_PATH: &str = "/v1/replica/batch";
 
 /// One operation on a replica.
@@ -69,26 +69,30 @@ pub enum ReplicaResult {
     },
 }
 
+/// Both operations in one struct: an enum whose tag is among its fields would be read twice, the
+/// first time into a tree of values.
 #[derive(Serialize, Deserialize)]
-#[serde(tag = "op", rename_all = "snake_case")]
-enum OpDto {
-    Merge {
-        bucket: String,
-        key: usize,
-        record: RecordDto,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        hint_for: Option<NodeId>,
-        #[serde(default)]
-        durability: Durability,
-    },
-    Read {
-        bucket: String,
-        key: usize,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        unless: Option<RecordDigest>,
-        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-        token: bool,
-    },
+struct OpDto {
+    op: OpName,
+    bucket: String,
+    key: usize,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    record: Option<RecordDto>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    hint_for: Option<NodeId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    durability: Option<Durability>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    unless: Option<RecordDigest>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    token: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum OpName {
+    Merge,
+    Read,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -96,22 +100,34 @@ struct RequestDto {
     ops: Vec<OpDto>,
 }
 
+/// All results in one struct, as [`OpDto`].
 #[derive(Serialize, Deserialize)]
-#[serde(tag = "result", rename_all = "snake_case")]
-enum ResultDto {
+struct ResultDto {
+    result: ResultName,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    record: Option<RecordDto>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    token: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    holds: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    code: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum ResultName {
     Merged,
-    Record {
-        record: RecordDto,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        token: Option<String>,
-    },
+    Record,
     Same,
-    Absent {
-        holds: bool,
-    },
-    Refused {
-        code: String,
-    },
+    Absent,
+    Refused,
+}
+
+impl ResultDto {
+    fn of(result: ResultName) -> Self {
+        Self { result, record: None, token: None, holds: None, code: None }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -142,15 +158,15 @@ pub fn decode_request(message: Bytes) -> Result<Vec<ReplicaOp>, FrameError> {
     }
     let mut decoded = Vec::with_capacity(ops.len());
     for op in ops {
-        decoded.push(match op {
-            OpDto::Merge { bucket, key, record, hint_for, durability } => {
-                let object = object(&bucket, parts.take(key)?)?;
-                let record = record_from_wire(record, &mut parts)?;
-                ReplicaOp::Merge { object, record, hint_for, durability }
-            }
-            OpDto::Read { bucket, key, unless, token } => {
-                ReplicaOp::Read { object: object(&bucket, parts.take(key)?)?, unless, token }
-            }
+        let object = object(&op.bucket, parts.take(op.key)?)?;
+        decoded.push(match op.op {
+            OpName::Merge => ReplicaOp::Merge {
+                object,
+                record: record_from_wire(op.record.ok_or(FrameError::Body)?, &mut parts)?,
+                hint_for: op.hint_for,
+                durability: op.durability.unwrap_or_default(),
+            },
+            OpName::Read => ReplicaOp::Read { object, unless: op.unless, token: op.token },
         });
     }
     parts.finish()?;
@@ -168,15 +184,20 @@ pub fn encode_response<'a>(
     let results = results
         .into_iter()
         .map(|result| match result {
-            ReplicaResult::Merged => ResultDto::Merged,
+            ReplicaResult::Merged => ResultDto::of(ResultName::Merged),
             ReplicaResult::Record { record, token } => {
                 let (record, values) = record_to_wire(record);
                 parts.extend(values);
-                ResultDto::Record { record, token: token.clone() }
+                let (record, token) = (Some(record), token.clone());
+                ResultDto { record, token, ..ResultDto::of(ResultName::Record) }
             }
-            ReplicaResult::Same => ResultDto::Same,
-            ReplicaResult::Absent { holds } => ResultDto::Absent { holds: *holds },
-            ReplicaResult::Refused { code } => ResultDto::Refused { code: code.clone() },
+            ReplicaResult::Same => ResultDto::of(ResultName::Same),
+            ReplicaResult::Absent { holds } => {
+                ResultDto { holds: Some(*holds), ..ResultDto::of(ResultName::Absent) }
+            }
+            ReplicaResult::Refused { code } => {
+                ResultDto { code: Some(code.clone()), ..ResultDto::of(ResultName::Refused) }
+            }
         })
         .collect();
     encode_frame(&ResponseDto { results }, &parts)
@@ -193,14 +214,20 @@ pub fn decode_response(message: Bytes, expected: usize) -> Result<Vec<ReplicaRes
     }
     let mut decoded = Vec::with_capacity(results.len());
     for result in results {
-        decoded.push(match result {
-            ResultDto::Merged => ReplicaResult::Merged,
-            ResultDto::Record { record, token } => {
-                ReplicaResult::Record { record: record_from_wire(record, &mut parts)?, token }
+        decoded.push(match result.result {
+            ResultName::Merged => ReplicaResult::Merged,
+            ResultName::Record => {
+                let record = result.record.ok_or(FrameError::Body)?;
+                let record = record_from_wire(record, &mut parts)?;
+                ReplicaResult::Record { record, token: result.token }
             }
-            ResultDto::Same => ReplicaResult::Same,
-            ResultDto::Absent { holds } => ReplicaResult::Absent { holds },
-            ResultDto::Refused { code } => ReplicaResult::Refused { code },
+            ResultName::Same => ReplicaResult::Same,
+            ResultName::Absent => {
+                ReplicaResult::Absent { holds: result.holds.ok_or(FrameError::Body)? }
+            }
+            ResultName::Refused => {
+                ReplicaResult::Refused { code: result.code.ok_or(FrameError::Body)? }
+            }
         });
     }
     parts.finish()?;
@@ -217,12 +244,29 @@ fn op_to_wire(op: &ReplicaOp, parts: &mut Vec<Bytes>) -> OpDto {
             let (bucket, key) = name(object);
             let (record, values) = record_to_wire(record);
             parts.extend(values);
-            let (hint_for, durability) = (*hint_for, *durability);
-            OpDto::Merge { bucket, key, record, hint_for, durability }
+            OpDto {
+                op: OpName::Merge,
+                bucket,
+                key,
+                record: Some(record),
+                hint_for: *hint_for,
+                durability: Some(*durability),
+                unless: None,
+                token: false,
+            }
         }
         ReplicaOp::Read { object, unless, token } => {
             let (bucket, key) = name(object);
-            OpDto::Read { bucket, key, unless: *unless, token: *token }
+            OpDto {
+                op: OpName::Read,
+                bucket,
+                key,
+                record: None,
+                hint_for: None,
+                durability: None,
+                unless: *unless,
+                token: *token,
+            }
         }
     }
 }

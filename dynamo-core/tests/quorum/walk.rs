@@ -145,7 +145,19 @@ fn is_open(report: &ReplicaReport) -> bool {
     matches!(report.reported, Reported::Waiting | Reported::NotAsked)
 }
 
-/// Whether a get's reply fills its place.
+/// Whether a get's reply fills its place, given whether anybody found a record: then a stand-in that
+/// has nothing is a reply of the sloppy quorum.
+fn fills(report: &ReplicaReport, found: bool) -> bool {
+    let stand_in = matches!(report.role, Role::Fallback { .. });
+    let nothing = matches!(report.reported, Reported::Absent { .. });
+    says_something(report) || (found && stand_in && nothing)
+}
+
+fn found_any(reports: &[ReplicaReport]) -> bool {
+    reports.iter().any(|report| matches!(report.reported, Reported::Record { .. }))
+}
+
+/// Whether a get's reply fills its place while nobody found a record.
 fn says_something(report: &ReplicaReport) -> bool {
     match report.reported {
         Reported::Record { .. } => true,
@@ -267,7 +279,9 @@ impl GetLog<'_> {
         if !self.plan.explain || (is_absent && self.plan.notfound_ok) {
             return;
         }
-        let (any, own) = recount(&self.places(), reports, says_something, |node| self.holds(node));
+        let found = found_any(reports);
+        let counts = |report: &ReplicaReport| fills(report, found);
+        let (any, own) = recount(&self.places(), reports, counts, |node| self.holds(node));
         assert!(any >= self.plan.r.into() && own >= self.plan.pr.into());
         let confirm = |report: &ReplicaReport| {
             says_something(report) && matches!(report.reported, Reported::Absent { .. })
@@ -277,7 +291,8 @@ impl GetLog<'_> {
     }
 
     fn check_impossible(&self, reports: &[ReplicaReport], at_start: bool) {
-        let counts = |report: &ReplicaReport| is_open(report) || says_something(report);
+        let found = found_any(reports);
+        let counts = |report: &ReplicaReport| is_open(report) || fills(report, found);
         let (any, own) = recount(&self.places(), reports, counts, |node| self.holds(node));
         let short = any < self.plan.r.into() || own < self.plan.pr.into();
         assert!(short, "refused early, at the start: {at_start}, though it was possible");

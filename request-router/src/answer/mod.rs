@@ -5,7 +5,7 @@
 //! | module | builds |
 //! |---|---|
 //! | [`headers`] | the evidence that every answer about an object carries |
-//! | [`read`], [`write`] | answers of GET and HEAD; of PUT, POST and DELETE |
+//! | [`read`], [`mod@write`] | answers of GET and HEAD; of PUT, POST and DELETE |
 //! | [`value`], [`siblings`], [`multipart`] | the representations of one and of several versions |
 //! | [`explain`] | what each replica has |
 //! | [`refusal`] | problems, redacted |

@@ -12,8 +12,10 @@ use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use dynamo_core::entropy::Entropy;
 use prometheus::{IntCounter, IntGauge, Opts, Registry};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tower::{Layer, Service};
+use tokio::sync::Semaphore;
+use tower::limit::{ConcurrencyLimit, GlobalConcurrencyLimitLayer};
+use tower::load_shed::{LoadShed, LoadShedLayer};
+use tower::{Layer, Service, ServiceExt};
 
 use super::error::{ErrorCode, Problem};
 use crate::metrics::MetricsError;
@@ -64,20 +66,6 @@ impl AdmissionPool {
         AdmissionLayer { pool: self.clone() }
     }
 
-    /// The right to run one request; `None` where the pool is full.
-    fn admit(&self) -> Option<Admitted> {
-        let permit = Arc::clone(&self.permits).try_acquire_owned().ok()?;
-        self.in_flight.inc();
-        Some(Admitted { _permit: permit, in_flight: self.in_flight.clone() })
-    }
-
-    fn refuse(&self) -> Response {
-        self.shed.inc();
-        let seconds = 1 + u32::try_from(OsEntropy.below(2)).unwrap_or(0);
-        let detail = "too many requests of this kind are in flight";
-        Problem::new(ErrorCode::Overloaded, detail).retry_after_s(seconds).into_response()
-    }
-
     /// Requests that run now.
     #[must_use]
     pub fn in_flight(&self) -> usize {
@@ -94,7 +82,7 @@ pub struct AdmissionLayer {
 /// A service whose requests belong to an [`AdmissionPool`].
 #[derive(Debug, Clone)]
 pub struct Admission<S> {
-    inner: S,
+    inner: LoadShed<ConcurrencyLimit<S>>,
     pool: AdmissionPool,
 }
 
@@ -102,13 +90,14 @@ impl<S> Layer<S> for AdmissionLayer {
     type Service = Admission<S>;
 
     fn layer(&self, inner: S) -> Admission<S> {
-        Admission { inner, pool: self.pool.clone() }
+        let limit = GlobalConcurrencyLimitLayer::with_semaphore(Arc::clone(&self.pool.permits));
+        Admission { inner: LoadShedLayer::new().layer(limit.layer(inner)), pool: self.pool.clone() }
     }
 }
 
 impl<S> Service<Request> for Admission<S>
 where
-    S: Service<Request, Error = Infallible>,
+    S: Service<Request, Error = Infallible> + Clone + Send + 'static,
     S::Response: IntoResponse,
     S::Future: Send + 'static,
 {
@@ -116,33 +105,43 @@ where
     type Error = Infallible;
     type Future = std::pin::Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(cx)
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        let Some(admitted) = self.pool.admit() else {
-            return Box::pin(std::future::ready(Ok(self.pool.refuse())));
-        };
-        let answer = self.inner.call(request);
+        let inner = self.inner.clone();
+        let pool = self.pool.clone();
         Box::pin(async move {
-            let response = answer.await;
-            drop(admitted);
-            response.map(IntoResponse::into_response)
+            let _counted = InFlight::enter(&pool.in_flight);
+            // The only error is the load shed's: the inner services are infallible.
+            match inner.oneshot(request).await {
+                Ok(response) => Ok(response.into_response()),
+                Err(_) => {
+                    pool.shed.inc();
+                    let seconds = 1 + u32::try_from(OsEntropy.below(2)).unwrap_or(0);
+                    let detail = "too many requests of this kind are in flight";
+                    let problem = Problem::new(ErrorCode::Overloaded, detail);
+                    Ok(problem.retry_after_s(seconds).into_response())
+                }
+            }
         })
     }
 }
 
-/// One request of a pool. Dropping it makes room for another, also when its caller goes away.
-#[derive(Debug)]
-struct Admitted {
-    _permit: OwnedSemaphorePermit,
-    in_flight: IntGauge,
+/// Counts one request as in flight until dropped, also when its caller goes away.
+struct InFlight<'a>(&'a IntGauge);
+
+impl<'a> InFlight<'a> {
+    fn enter(gauge: &'a IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
 }
 
-impl Drop for Admitted {
+impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        self.in_flight.dec();
+        self.0.dec();
     }
 }
 
@@ -152,7 +151,6 @@ mod tests {
     use axum::body::Body;
     use axum::routing::get;
     use tokio::sync::Notify;
-    use tower::ServiceExt;
 
     use super::*;
 

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | [`request`] | what all requests need: the ring, the object, the deadline |
 //! | [`get`], [`put`] | performing the effects of the two machines |
-//! | [`write`] | puts and deletes as clients send them: conditions, contexts, what is seen first |
+//! | [`mod@write`] | puts and deletes as clients send them: conditions, contexts, what is seen first |
 //! | [`refusal`] | failures as problem documents |
 //!
 //! Answering is not finishing: what is left of a request when it was answered goes on in the

@@ -52,7 +52,7 @@ use self::memory::MemoryEngine;
 use self::merge::{MergeJob, MergeRequest};
 use self::put::{PutJob, PutListener, PutRequest};
 use self::put_memory::PutMemory;
-use self::redb_engine::{OpenFile, RedbEngine};
+use self::redb_engine::{FileBytes, OpenFile, RedbEngine};
 use self::writer::{StoreState, Writer};
 use crate::epoch::EpochKeeper;
 use crate::limits::{SCAN_BYTES_MAX, SCAN_ROWS_MAX};
@@ -91,10 +91,16 @@ pub(crate) fn open_engine(
     cache_bytes: usize,
     tables: &'static [&'static str],
 ) -> Result<Arc<dyn Engine>, EngineError> {
-    let open: OpenFile = Box::new(move |builder| builder.create(&path));
     Ok(match kind {
         EngineKind::Memory => Arc::new(MemoryEngine::new(tables.len())),
-        EngineKind::Redb => Arc::new(RedbEngine::open(open, cache_bytes, tables)?),
+        EngineKind::Redb => {
+            let file = path.clone();
+            let open: OpenFile = Box::new(move |builder| builder.create(&file));
+            // A file whose size is not known counts as large, which is safe for any size.
+            let bytes: FileBytes =
+                Box::new(move || std::fs::metadata(&path).map_or(u64::MAX, |file| file.len()));
+            Arc::new(RedbEngine::open(open, bytes, cache_bytes, tables)?)
+        }
     })
 }
 

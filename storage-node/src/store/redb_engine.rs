@@ -1,8 +1,11 @@
 //! The engine on redb: one file, copy-on-write B-trees, one writer.
 //!
 //! Durability and quick repair are properties of each redb transaction, so both are set on every
-//! one: a durable commit syncs and saves the allocator state (a crash is then repaired at once and
-//! not by walking the file); a buffered one is in memory until the next durable commit.
+//! one. A durable commit syncs; a buffered one is in memory until the next durable commit.
+//! Quick repair saves the allocator's state with every durable commit, so that after a crash the
+//! file opens at once instead of after a walk over it. That costs a second sync and more pages per
+//! commit, so it begins at [`QUICK_REPAIR_FILE_BYTES`], below which the walk is short. Either way
+//! a crash loses nothing that was acknowledged.
 //!
 //! redb refuses every write after a failed one until the file is opened anew, and may panic on a
 //! damaged page. Both become an [`EngineError`] here; who calls decides what follows.
@@ -23,13 +26,18 @@ use redb::{
 use super::engine::{Commit, Engine, KeyRange, Rows, TableId, Tables, Work};
 use super::error::EngineError;
 use super::memory::is_empty_range;
+use crate::limits::QUICK_REPAIR_FILE_BYTES;
 
 /// Opens the file: at the start, and again after a failure.
 pub(crate) type OpenFile = Box<dyn Fn(&Builder) -> Result<Database, DatabaseError> + Send + Sync>;
 
+/// Tells how many bytes the file has now.
+pub(crate) type FileBytes = Box<dyn Fn() -> u64 + Send + Sync>;
+
 /// One redb file with a fixed set of tables.
 pub(crate) struct RedbEngine {
     open: OpenFile,
+    file_bytes: FileBytes,
     cache_bytes: usize,
     tables: &'static [&'static str],
     /// `None` while the file is closed.
@@ -46,10 +54,11 @@ impl RedbEngine {
     /// Opens the file, creating it and its tables where they are missing.
     pub(crate) fn open(
         open: OpenFile,
+        file_bytes: FileBytes,
         cache_bytes: usize,
         tables: &'static [&'static str],
     ) -> Result<Self, EngineError> {
-        let engine = Self { open, cache_bytes, tables, database: RwLock::new(None) };
+        let engine = Self { open, file_bytes, cache_bytes, tables, database: RwLock::new(None) };
         engine.reopen()?;
         Ok(engine)
     }
@@ -59,7 +68,7 @@ impl RedbEngine {
         builder.set_cache_size(self.cache_bytes);
         let database = (self.open)(&builder).map_err(open_error)?;
         // Readers open tables that exist; so they are made here, durably.
-        let transaction = begin(&database, Commit::Durable)?;
+        let transaction = self.begin(&database, Commit::Durable)?;
         for name in self.tables {
             transaction.open_table(definition(name)).map_err(table_error)?;
         }
@@ -89,6 +98,20 @@ impl RedbEngine {
         guarded(|| work(database))
     }
 
+    fn begin(&self, database: &Database, commit: Commit) -> Result<WriteTransaction, EngineError> {
+        let mut transaction = database.begin_write().map_err(|error| transaction_error(&error))?;
+        let durability = match commit {
+            Commit::Durable => Durability::Immediate,
+            Commit::Buffered => Durability::None,
+        };
+        transaction
+            .set_durability(durability)
+            .map_err(|error| EngineError::Io(format!("durability refused: {error}")))?;
+        let quick = commit == Commit::Durable && (self.file_bytes)() >= QUICK_REPAIR_FILE_BYTES;
+        transaction.set_quick_repair(quick);
+        Ok(transaction)
+    }
+
     fn read_table(
         &self,
         database: &Database,
@@ -110,19 +133,6 @@ type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
 fn definition(name: &'static str) -> Definition {
     TableDefinition::new(name)
-}
-
-fn begin(database: &Database, commit: Commit) -> Result<WriteTransaction, EngineError> {
-    let mut transaction = database.begin_write().map_err(|error| transaction_error(&error))?;
-    let durability = match commit {
-        Commit::Durable => Durability::Immediate,
-        Commit::Buffered => Durability::None,
-    };
-    transaction
-        .set_durability(durability)
-        .map_err(|error| EngineError::Io(format!("durability refused: {error}")))?;
-    transaction.set_quick_repair(commit == Commit::Durable);
-    Ok(transaction)
 }
 
 fn commit(transaction: WriteTransaction) -> Result<(), EngineError> {
@@ -211,7 +221,7 @@ impl Engine for RedbEngine {
 
     fn transact(&self, how: Commit, work: &mut Work<'_>) -> Result<(), EngineError> {
         self.with(|database| {
-            let transaction = begin(database, how)?;
+            let transaction = self.begin(database, how)?;
             {
                 let mut open = OpenTables { tables: Vec::with_capacity(self.tables.len()) };
                 for name in self.tables {

@@ -16,6 +16,11 @@ fn two_of_five_hosts_may_hang() {
 fn survive(away: &str, back: &str) {
     let scene = scene(5);
     let cluster = &scene.cluster;
+    let old = |index| format!("days/old-{index}");
+    for index in 0..60 {
+        let put = cluster.http.put(&cluster.object(1, &old(index)), "", b"old");
+        assert_eq!(put.status, 204, "{}", put.text());
+    }
     let writers = Writers::start(cluster, "days", &[1, 2, 3], 6);
     std::thread::sleep(std::time::Duration::from_millis(700));
     for host in [4, 5] {
@@ -28,6 +33,11 @@ fn survive(away: &str, back: &str) {
         assert_eq!(put.status, 204, "{}", put.text());
         let get = cluster.http.get(&url);
         assert_eq!((get.status, get.text().as_str()), (200, "probe"), "{:?}", get.headers);
+    }
+    // Of some of these, two of the three primaries are away.
+    for index in 0..60 {
+        let get = cluster.http.get(&cluster.object(1 + index % 3, &old(index)));
+        assert_eq!((get.status, get.text().as_str()), (200, "old"), "{}", old(index));
     }
     for host in [4, 5] {
         cluster.dev(back, host, &[]);

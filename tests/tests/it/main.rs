@@ -7,6 +7,7 @@ mod bad_input;
 mod durability;
 mod growth;
 mod load;
+mod modes;
 mod restart;
 mod scene;
 mod tour;

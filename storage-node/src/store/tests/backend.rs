@@ -60,7 +60,13 @@ impl FaultyDisk {
             let cuts = disk.0.lock().unwrap().cuts;
             builder.create_with_backend(Session { disk: disk.clone(), cuts })
         });
-        Ok(Arc::new(RedbEngine::open(open, 4 * 1024 * 1024, super::MAIN_TABLES)?))
+        // Power cuts meet files with and without quick repair, and those that change over.
+        let disk = self.clone();
+        let bytes = Box::new(move || {
+            let cuts = disk.0.lock().unwrap().cuts;
+            if cuts.is_multiple_of(2) { 0 } else { u64::MAX }
+        });
+        Ok(Arc::new(RedbEngine::open(open, bytes, 4 * 1024 * 1024, super::MAIN_TABLES)?))
     }
 
     pub(crate) fn set_fault(&self, fault: Fault) {
