@@ -81,6 +81,8 @@ struct Peer {
     prompt_answers: u32,
     /// When the last outage by silence ended.
     recovered_at: Option<Mono>,
+    /// When the last outage of any kind ended.
+    up_since: Option<Mono>,
 }
 
 #[derive(Debug)]
@@ -175,7 +177,7 @@ impl FailureView {
         match kind {
             FailureKind::Refused => peer.failures = peer.failures.max(PEER_FAILURES_MAX),
             FailureKind::ConnectionLost => peer.failures = peer.failures.saturating_add(1),
-            FailureKind::Timeout { waited } if waited >= evidence => {
+            FailureKind::Timeout { waited } if waited >= evidence && peer.was_up(now, waited) => {
                 peer.failures = peer.failures.saturating_add(1);
             }
             FailureKind::Timeout { .. } => {}
@@ -316,7 +318,14 @@ impl Peer {
         }
         self.outage = None;
         self.failures = 0;
+        self.up_since = Some(now);
         true
+    }
+
+    /// Whether a request that waited so long was sent to a peer that was up. What was sent into an
+    /// outage times out after it and says nothing new.
+    fn was_up(&self, now: Mono, waited: Duration) -> bool {
+        self.up_since.is_none_or(|since| now.since(since) >= waited)
     }
 }
 

@@ -96,8 +96,25 @@ fn an_answer_to_traffic_ends_an_outage() {
 #[test]
 fn a_second_recovery_waits() {
     let mut view = FailureView::new();
-    assert_eq!(play(&mut view, A, 0, "ttt++ttt++.+"), [false, true, false]);
-    assert_eq!(play(&mut view, A, PEER_RECOVERY_GAP_MS + 5, "+"), [true]);
+    assert_eq!(play(&mut view, A, 10_000, "ttt++"), [false, true]);
+    assert_eq!(play(&mut view, A, 20_000, "ttt++.+"), [false]);
+    assert_eq!(play(&mut view, A, 10_000 + PEER_RECOVERY_GAP_MS + 5, "+"), [true]);
+}
+
+/// A peer that was frozen is back, and only then the requests of before time out: they are no second
+/// outage.
+#[test]
+fn requests_sent_into_an_outage_are_no_evidence_after_it() {
+    let mut view = FailureView::new();
+    let mut entropy = SplitMix::new(7);
+    assert_eq!(play(&mut view, A, 10_000, "ttt++"), [false, true]);
+    let mut timeout = |time_ms| {
+        let kind = FailureKind::Timeout { waited: ms(2000) };
+        view.on_failure(A, at(time_ms), kind, &mut entropy)
+    };
+    assert!((0..9).all(|late| timeout(11_000 + late).is_none()));
+    let now = (0..3).map(|new| timeout(13_000 + new).is_some()).collect::<Vec<_>>();
+    assert_eq!(now, [false, false, true], "what is sent after it counts");
 }
 
 /// An operator who restarts a host twice in a minute is not kept waiting: the failures say that the
@@ -107,7 +124,9 @@ fn a_process_that_was_started_again_is_back_at_once() {
     check("r++r++r++", &[false, true, false, true, false, true], PeerState::Up);
     check("lll++lll.", &[false, true, false, true], PeerState::Up);
     // Nor does it use up the prompt recovery of a network that fails for the first time.
-    check("r++ttt++", &[false, true, false, true], PeerState::Up);
+    let mut view = FailureView::new();
+    assert_eq!(play(&mut view, A, 10_000, "r++"), [false, true]);
+    assert_eq!(play(&mut view, A, 20_000, "ttt++"), [false, true]);
 }
 
 /// F-11: a peer whose probes succeed while its traffic is not answered, for ten minutes.
