@@ -44,6 +44,17 @@ impl Handoff {
         self.lock().noted(target, now);
     }
 
+    /// Takes up the targets that have hints and are not in the schedule: those found at the start,
+    /// and those whose hint was stored for a sender that had given up before it could be noted.
+    fn note_stored(&self, stored: impl Iterator<Item = NodeId>, now: Mono) {
+        let mut schedule = self.lock();
+        for target in stored {
+            if !schedule.is_owed(target) {
+                schedule.noted(target, now);
+            }
+        }
+    }
+
     /// Asks for a look at what is due, at once.
     pub fn wake(&self) {
         self.wake.notify_one();
@@ -62,9 +73,6 @@ fn is_target(view: &ClusterView, node: NodeId) -> bool {
 
 /// Delivers what is due until the stop.
 pub async fn run(node: Arc<Node>, shutdown: Shutdown) {
-    for target in node.hints.totals().into_keys() {
-        node.handoff.noted(target, node.clock.mono());
-    }
     let mut deliveries = JoinSet::new();
     while !shutdown.is_requested() {
         tokio::select! {
@@ -75,6 +83,7 @@ pub async fn run(node: Arc<Node>, shutdown: Shutdown) {
             () = tokio::time::sleep(HINT_TICK) => {}
         }
         let now = node.clock.mono();
+        node.handoff.note_stored(node.hints.totals().into_keys(), now);
         for target in node.health.take_recovered() {
             node.handoff.lock().on_recovered(target, now);
         }

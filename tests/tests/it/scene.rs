@@ -142,5 +142,5 @@ pub(crate) fn all_read_back(cluster: &Cluster, report: &Report, hosts: &[u16]) {
 
 /// Waits until no node holds a hint.
 pub(crate) fn hints_drain(cluster: &Cluster) {
-    eventually("all hints are delivered", Duration::from_secs(120), || cluster.hints() == Some(0));
+    eventually("all hints are delivered", Duration::from_secs(60), || cluster.hints() == Some(0));
 }
