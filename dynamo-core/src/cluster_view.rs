@@ -4,10 +4,10 @@
 //!
 //! Not here: who is reachable. That is each process's own judgement.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::id::{ClusterId, KeyHash, NodeId, StoreId};
+use crate::id::{ClusterId, KeyHash, NodeId, PartitionId, StoreId};
 use crate::key::{Bucket, NameError};
 use crate::limits::{BUCKETS_MAX, NODES_KNOWN_MAX};
 use crate::membership::member::MemberError;
@@ -65,6 +65,8 @@ pub struct ClusterView {
     nodes: BTreeMap<NodeId, NodeInfo>,
     defaults: BucketProps,
     buckets: BTreeMap<Bucket, BucketProps>,
+    /// Every N in use, ascending: that of the defaults and those of the buckets.
+    classes: Vec<u8>,
 }
 
 impl ClusterView {
@@ -106,13 +108,17 @@ impl ClusterView {
             buckets.insert(name.parse()?, props(own)?);
         }
         let holdings = holdings_of(nodes.values());
+        let defaults = props(snapshot.defaults)?;
+        let classes: BTreeSet<u8> =
+            buckets.values().map(|own: &BucketProps| own.n).chain([defaults.n]).collect();
         Ok(Self {
             cluster: snapshot.cluster,
             spacing: snapshot.spacing,
             placement: Placement::new(Arc::new(ring), holdings),
             nodes,
-            defaults: props(snapshot.defaults)?,
+            defaults,
             buckets,
+            classes: classes.into_iter().collect(),
         })
     }
 
@@ -252,6 +258,45 @@ impl ClusterView {
     #[must_use]
     pub fn defaults(&self) -> BucketProps {
         self.defaults
+    }
+
+    /// Every number of copies (N) that some bucket has, ascending.
+    #[must_use]
+    pub fn classes(&self) -> &[u8] {
+        &self.classes
+    }
+
+    /// The largest N of any bucket, and at least the spacing: so many nodes from the start of its
+    /// preference list are concerned with a partition.
+    #[must_use]
+    pub fn n_max(&self) -> u8 {
+        self.classes.last().copied().unwrap_or_default().max(self.spacing)
+    }
+
+    /// The nodes that are to have a partition, each for the buckets that have so many copies.
+    #[must_use]
+    pub fn wanting(&self, partition: PartitionId) -> &[NodeId] {
+        self.ring().preference_list(partition).primaries(self.n_max())
+    }
+
+    /// Whether `node` is to have keys of `partition`, of whatever bucket.
+    #[must_use]
+    pub fn wants(&self, node: NodeId, partition: PartitionId) -> bool {
+        self.wanting(partition).contains(&node)
+    }
+
+    /// The least N of the buckets of which `node` is to have the keys in `partition`: one more
+    /// than its place (from 0) in the preference list. `None` where it is to have none.
+    #[must_use]
+    pub fn needs_from(&self, node: NodeId, partition: PartitionId) -> Option<u8> {
+        let place = self.wanting(partition).iter().position(|other| *other == node)?;
+        u8::try_from(place + 1).ok()
+    }
+
+    /// Whether `node` is to have the keys of `bucket` in `partition`.
+    #[must_use]
+    pub fn needs(&self, node: NodeId, partition: PartitionId, bucket: &Bucket) -> bool {
+        self.ring().preference_list(partition).is_primary(node, self.bucket(bucket).n)
     }
 }
 

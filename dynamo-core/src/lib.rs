@@ -15,9 +15,13 @@
 //! | [`quorum`] | one get or put: whom to ask, when to answer, whom to repair, who stands in |
 //! | [`failure_view`] | which peers are reachable, prompt, to be probed |
 //! | [`handoff`] | when hints are delivered, and when they may go |
+//! | [`transfer`], [`reap`] | how partitions change hands; when the dead may be removed |
+//! | [`admission`] | how much background work may run |
+//! | [`merkle`] | where two replicas differ, and how they become equal again |
 //! | [`conditions`], [`versions`] | what clients ask of versions, and what they see of them |
 //! | [`membership`], [`cluster_view`] | the history of members, gossip, plans; what everyone works from |
-//! | [`routing`] | which node coordinates a request; how healthy the partitions are |
+//! | [`routing`] | which node coordinates a request; how healthy the partitions are; who may stop |
+//! | [`survey`] | backing up, restoring and verifying everything |
 //! | [`wire`] | what travels between processes |
 //!
 //! Architecture invariants:
@@ -29,6 +33,7 @@
 #![cfg_attr(not(test), warn(clippy::indexing_slicing))]
 
 pub mod actor;
+pub mod admission;
 pub mod clock;
 pub mod cluster_view;
 pub mod codec;
@@ -40,13 +45,17 @@ pub mod id;
 pub mod key;
 pub mod limits;
 pub mod membership;
+pub mod merkle;
 pub mod params;
 pub mod quorum;
+pub mod reap;
 pub mod replica;
 pub mod ring;
 pub mod routing;
+pub mod survey;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod time;
+pub mod transfer;
 pub mod versions;
 pub mod wire;

@@ -241,3 +241,106 @@ pub const HINT_AGE_MS_MAX: u64 = 24 * 60 * 60 * 1000;
 /// Requests of one router that a coordinator has in flight from which on it can be overloaded:
 /// below it the fastest reader is preferred whatever the others have (hazard C17).
 pub const COORDINATOR_HERD_MIN: u32 = 16;
+
+/// Bits of a leaf of the Merkle tree: 65,536 leaves are a megabyte of sums, and a leaf of a node
+/// with thirty million keys lists some hundred of them. No partition is smaller than a leaf.
+pub const TREE_LEAF_BITS: u8 = 16;
+
+/// Subtrees in one request for digests: every partition of the largest ring. More: 400.
+pub const TREE_PREFIXES_MAX: usize = PARTITIONS_MAX as usize;
+
+/// Leaves in one request for keys; more: 400. The scan behind it stays short.
+pub const TREE_LEAVES_MAX: usize = 256;
+
+/// Keys in one page of keys: with the longest names still below [`PEER_MESSAGE_BYTES_MAX`].
+pub const TREE_KEYS_MAX: usize = 2_048;
+
+/// Records in one page of a transfer: merging a page stays one short commit.
+pub const TRANSFER_PAGE_RECORDS_MAX: usize = 1_024;
+
+/// Bytes of the records in one page of a transfer; a single larger record goes alone.
+pub const TRANSFER_PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Partitions that one node copies at a time. More would not be faster: the slices of background
+/// work are shared, and a partition that is nearly copied is worth nothing yet.
+pub const TRANSFERS_MAX: usize = 4;
+
+/// Of these, how many from one source: a node that joins draws on all holders evenly (paper section
+/// 4.9). Beyond it, where no other holder is left, a partition waits.
+pub const TRANSFERS_PER_SOURCE_MAX: usize = 2;
+
+/// Partitions that one node gives up at a time.
+pub const RELEASES_MAX: usize = 4;
+
+/// Milliseconds until a failed step of a transfer is tried again; doubled after each failure.
+pub const TRANSFER_BACKOFF_MS_MIN: u64 = 500;
+
+/// Longest time in milliseconds between two attempts of a step of a transfer.
+pub const TRANSFER_BACKOFF_MS_MAX: u64 = 30_000;
+
+/// Milliseconds between giving up a partition and deleting its data: by then every node has heard
+/// that it is no longer held there (gossip), and every request that began before has ended.
+pub const RELEASE_GRACE_MS: u64 = TIMEOUT_MS_MAX + 10 * GOSSIP_INTERVAL_MS;
+
+/// Bytes of the durable progress of one transfer: a cursor with the longest key, and numbers.
+/// A longer one is no progress of ours; the partition starts over.
+pub const PROGRESS_BYTES_MAX: usize = 4 * 1024;
+
+/// Keys in one check or one order of the reaper; more: 400.
+pub const REAP_KEYS_MAX: usize = 1_024;
+
+/// Default age in milliseconds below which nothing dead is removed: older than any request or hint
+/// still on its way ([`TIMEOUT_MS_MAX`], [`HINT_BACKOFF_MS_MAX`]).
+pub const TOMBSTONE_GRACE_MS_DEFAULT: u64 = 24 * 60 * 60 * 1000;
+
+/// Least grace that may be configured, for tests: the longest request and the longest pause
+/// between two deliveries of a hint.
+pub const TOMBSTONE_GRACE_MS_MIN: u64 = TIMEOUT_MS_MAX + HINT_BACKOFF_MS_MAX;
+
+/// Slices of background work that a node hands out at most.
+pub const SLICES_MAX: u32 = 16;
+
+/// Slices that it always hands out: background work never stands still (I-15).
+pub const SLICES_MIN: u32 = 1;
+
+/// Milliseconds between two changes of the number of slices: one change must show in the
+/// measurements before the next.
+pub const SLICES_STEP_MS: u64 = 5_000;
+
+/// Requests of one kind that wait for a slice; more: 503 `overloaded` with `Retry-After`.
+pub const SLICE_WAITERS_MAX: usize = 64;
+
+/// Milliseconds between finding a key different and looking at it again (paper section 4.7). A
+/// write reaches its last replica within a fraction of it; only what stays different is repaired.
+pub const EXCHANGE_CONFIRM_MS: u64 = 500;
+
+/// Differing subtrees that one question of an exchange opens: their children fill one request
+/// ([`TREE_PREFIXES_MAX`]). What is beyond it is opened later.
+pub const EXCHANGE_PREFIXES_MAX: usize = TREE_PREFIXES_MAX / 16;
+
+/// Leaves whose keys an exchange compares before it repairs what it found. The rest follows in
+/// turns, so that findings are fresh when they are acted upon.
+pub const EXCHANGE_LEAVES_MAX: usize = 4_096;
+
+/// Differing keys that an exchange has in work at once: some megabytes of names. The rest follows
+/// in turns.
+pub const EXCHANGE_KEYS_MAX: usize = 4_096;
+
+/// Records that an exchange reads at once while it does not know how large they are.
+pub const EXCHANGE_READS_FIRST: usize = 8;
+
+/// Bytes of records in one step of an exchange, well below [`PEER_MESSAGE_BYTES_MAX`]; a single
+/// larger record goes alone.
+pub const EXCHANGE_BATCH_BYTES: usize = 4 * 1024 * 1024;
+
+/// Bytes of records that one exchange moves by default. Beyond it the exchange ends with
+/// differences left, and other partners have their turn.
+pub const EXCHANGE_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+/// Requests of one exchange: those of a complete comparison of a hundred million keys. Beyond it
+/// the exchange ends with differences left; a partner whose answers never end is given up.
+pub const EXCHANGE_REQUESTS_MAX: u64 = 200_000;
+
+/// Times an exchange starts again at the roots to see that what it repaired is equal now. Where
+/// that does not suffice the next round goes on.
+pub const EXCHANGE_PASSES_MAX: u32 = 4;

@@ -2,13 +2,13 @@
 //! others send. Pure: the caller reads the local record, calls, and stores the result in the same
 //! transaction, with no other change to the key in between.
 
-use crate::actor::Actor;
+use crate::actor::{Actor, Custody, LossRule};
 use crate::clock::context::CausalContext;
 use crate::clock::dot::Dot;
 use crate::clock::dvv::{Dvv, Run};
 use crate::clock::hlc::Hlc;
 use crate::clock::record::{Content, Record, Sibling};
-use crate::id::{NodeId, PutId};
+use crate::id::{ActorId, NodeId, PutId};
 use crate::limits::SIBLINGS_MAX;
 use crate::params::Reconciliation;
 use crate::time::WallMs;
@@ -66,8 +66,8 @@ pub enum PutRefusal {
     ClockSkew,
 }
 
-/// Applies a client put to the coordinator's record and mints its dot under `actor`, whose epoch
-/// has been persisted.
+/// Applies a client put to the coordinator's record, in a partition that it holds, and mints its
+/// dot under `actor`, whose epoch has been persisted.
 ///
 /// # Errors
 /// [`PutRefusal`]; the record then stays as it is.
@@ -77,13 +77,28 @@ pub fn coordinate_put(
     actor: &mut Actor,
     now: WallMs,
 ) -> Result<Minted, PutRefusal> {
+    coordinate_put_in(local, command, actor, Custody::Held, now)
+}
+
+/// As [`coordinate_put`], in a partition that the coordinator may not hold yet.
+///
+/// # Errors
+/// [`PutRefusal`]; the record then stays as it is.
+pub fn coordinate_put_in(
+    local: &Record,
+    command: &PutCommand,
+    actor: &mut Actor,
+    custody: Custody,
+    now: WallMs,
+) -> Result<Minted, PutRefusal> {
     if let Some(sibling) = local.siblings().find(|s| s.put_id == command.put_id) {
         return replay(local, sibling, command);
     }
     let past = causal_past(local, command, now);
     // An epoch that has minted nothing yet has lost nothing, so the retry after Amnesia succeeds
     // although the context still shows what was lost.
-    if let Some(seen) = past.unheld_epoch(actor.id().node, local.clock())
+    let rule = LossRule::new(actor.id(), custody, now);
+    if let Some(seen) = rule.lost_epoch(&past, local.clock())
         && !actor.is_fresh_after(seen)
     {
         return Err(PutRefusal::Amnesia { seen });
@@ -122,7 +137,8 @@ pub struct Merged {
     pub lost_epoch: Option<u64>,
 }
 
-/// Merges a record or delta from another replica into the local record of node `me`.
+/// Merges a record or delta from another replica into the local record of node `me`. Takes every
+/// own dot that the record lacks as a sign of loss; [`merge_in`] knows the exceptions.
 #[must_use]
 pub fn merge(
     local: &Record,
@@ -131,6 +147,31 @@ pub fn merge(
     reconciliation: Reconciliation,
 ) -> Merged {
     let lost_epoch = incoming.clock().unheld_epoch(me, local.clock());
+    merged(local, incoming, lost_epoch, reconciliation)
+}
+
+/// Merges a record or delta from another replica into the local record of the node whose actor is
+/// `present`.
+#[must_use]
+pub fn merge_in(
+    local: &Record,
+    incoming: &Record,
+    present: ActorId,
+    custody: Custody,
+    reconciliation: Reconciliation,
+    now: WallMs,
+) -> Merged {
+    let rule = LossRule::new(present, custody, now);
+    let lost_epoch = rule.lost_epoch(incoming.clock(), local.clock());
+    merged(local, incoming, lost_epoch, reconciliation)
+}
+
+fn merged(
+    local: &Record,
+    incoming: &Record,
+    lost_epoch: Option<u64>,
+    reconciliation: Reconciliation,
+) -> Merged {
     if local.contains(incoming) {
         return Merged { record: local.clone(), changed: false, lost_epoch };
     }
@@ -149,16 +190,18 @@ pub fn reconciled(record: Record, reconciliation: Reconciliation) -> Record {
 }
 
 /// The clock that the new sibling supersedes: the client's context, with the update times that
-/// the local record knows.
+/// the local record knows. Others are no later than the latest version that the client was shown.
 fn causal_past(local: &Record, command: &PutCommand, now: WallMs) -> Dvv {
     let mut past = Dvv::new();
     let Some(context) = &command.context else { return past };
+    let shown = context.stamp.wall();
+    let latest = if shown == WallMs::default() { now } else { shown.min(now) };
     for (actor, entry) in context.clock.vector() {
-        let at = local.clock().updated_at(actor).unwrap_or(now);
+        let at = local.clock().updated_at(actor).unwrap_or(latest);
         past.insert_up_to(actor, entry.counter, at);
     }
     for run in context.clock.loose() {
-        past.insert_run(Run { at: now, ..run });
+        past.insert_run(Run { at: latest, ..run });
     }
     past
 }

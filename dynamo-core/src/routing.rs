@@ -9,6 +9,7 @@
 //! Not here: how reachability, requests in flight and latency are measured; sending and retrying.
 
 pub mod health;
+pub mod stopping;
 
 use std::time::Duration;
 

@@ -178,16 +178,27 @@ impl Dvv {
     }
 
     /// The highest epoch of `node` of which `self` covers a dot that `held` does not, if any. A
-    /// node that finds one of its own has lost data (rule (c) of actor epochs).
+    /// node that finds one of its own has lost data, unless [`crate::actor::LossRule`] knows better
+    /// (rule (c) of actor epochs).
     #[must_use]
     pub fn unheld_epoch(&self, node: NodeId, held: &Self) -> Option<u64> {
+        self.unheld(node, held).map(|(epoch, _)| epoch).max()
+    }
+
+    /// The epochs of `node` of which `self` covers a dot that `held` does not, each with the time
+    /// of its last update as far as known; in no particular order.
+    pub fn unheld(&self, node: NodeId, held: &Self) -> impl Iterator<Item = (u64, WallMs)> {
         let vector = self
             .vector
             .iter()
-            .filter(|(actor, entry)| held.contiguous(**actor) < entry.counter)
-            .map(|(actor, _)| *actor);
-        let loose = self.loose().filter(|run| !held.covers_run(run)).map(|run| run.actor);
-        vector.chain(loose).filter(|actor| actor.node == node).map(|actor| actor.epoch).max()
+            .filter(move |(actor, entry)| held.contiguous(**actor) < entry.counter)
+            .map(|(actor, entry)| (*actor, entry.at));
+        let loose =
+            self.loose().filter(move |run| !held.covers_run(run)).map(|run| (run.actor, run.at));
+        vector
+            .chain(loose)
+            .filter(move |(actor, _)| actor.node == node)
+            .map(|(actor, at)| (actor.epoch, at))
     }
 
     /// When `actor` last updated the key; `None` where the actor is unknown here.

@@ -194,7 +194,9 @@ impl Fold {
             Change::Join { joiner } => self.join(joiner, event, founding, None),
             Change::Leave { node, forced } => self.leave(*node, *forced, event),
             Change::Replace { node, joiner } => {
-                self.replace(*node, joiner, event)?;
+                if !self.replace(*node, joiner, event)? {
+                    return Ok(());
+                }
                 for owner in owners.iter_mut().filter(|owner| **owner == Some(*node)) {
                     *owner = Some(joiner.node);
                 }
@@ -266,10 +268,17 @@ impl Fold {
         Ok(())
     }
 
-    fn replace(&mut self, node: NodeId, joiner: &Joiner, event: EventId) -> Result<(), Skip> {
+    /// Whether the joiner takes over what the node owns. Where a concurrent event made it a member
+    /// already, the node still leaves: on the hosts that did not know that event it has left, and
+    /// who left never comes back (I-25).
+    fn replace(&mut self, node: NodeId, joiner: &Joiner, event: EventId) -> Result<bool, Skip> {
         self.member_mut(node)?;
-        self.join(joiner, event, false, Some(node))?;
-        self.leave(node, false, event)
+        let joined = node != joiner.node && self.members.contains_key(&joiner.node);
+        if !joined {
+            self.join(joiner, event, false, Some(node))?;
+        }
+        self.leave(node, false, event)?;
+        Ok(!joined)
     }
 }
 

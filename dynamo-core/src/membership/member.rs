@@ -130,7 +130,7 @@ pub enum MemberStatus {
     /// Joined and not left.
     Member,
     /// Left in good order, or was replaced; owns nothing, still holds partitions and answers for
-    /// them until their owners hold them.
+    /// them until their owners hold them, or has something left over that they must get.
     Leaving,
     /// Left and done, or removed by force. Never comes back under this id (I-25).
     Removed,

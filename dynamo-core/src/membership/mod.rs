@@ -10,10 +10,12 @@
 //! | [`buckets`] | bucket properties as an administrator sets them |
 //! | [`view`], [`judge`] | all of it together, as one agent knows it; what is let in |
 //! | [`stage`](mod@stage), [`plan`](mod@plan) | stage, plan, commit |
+//! | [`auto_join`](mod@auto_join) | joining without an administrator, once |
 //! | [`gossip`] | how two agents reconcile what they know |
 //!
 //! Invariants:
-//! - changes are explicit: no failure, timeout or start of a process changes membership;
+//! - changes are explicit: no failure, timeout or restart changes membership; a new node joins by
+//!   itself only where it was configured to;
 //! - merging is commutative, associative and idempotent, so the order of messages is irrelevant;
 //! - equal histories give equal rings, on every node and in every process;
 //! - nobody says of another node that it is up or down.
@@ -21,6 +23,7 @@
 //! Not here: files and sockets (membership-svc), and who can be reached (every process judges that
 //! for itself).
 
+pub mod auto_join;
 pub mod buckets;
 pub mod fold;
 pub mod gossip;

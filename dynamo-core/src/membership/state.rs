@@ -69,6 +69,10 @@ pub struct StoreState {
     /// The partitions that it holds completely; absent before it knows the ring.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub holds: Option<PartitionSet>,
+    /// Whether it has data beside what it holds that must go to others before the node may be
+    /// switched off: partitions left over, hints.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub leftover: bool,
     /// Bytes stored, roughly: for the estimates of a plan.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,

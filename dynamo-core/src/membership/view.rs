@@ -23,7 +23,7 @@ use crate::id::{ClusterId, NodeId};
 use crate::key::Bucket;
 use crate::limits::CANDIDATE_REFRESH_MS;
 use crate::params::BucketProps;
-use crate::ring::RingVersion;
+use crate::ring::{PartitionSet, RingVersion};
 use crate::time::{Mono, WallMs};
 use crate::wire::membership::LocalStorage;
 use crate::wire::ring::{NodeInfo, RING_FORMAT, RingSnapshot};
@@ -186,10 +186,12 @@ impl Membership {
             return Some(MemberStatus::Member);
         }
         if let Some(former) = fold.and_then(|fold| fold.former.get(&node)) {
-            let held = state.and_then(|state| state.store.as_ref()?.holds.as_ref());
-            let holds = held.is_some_and(|held| !held.is_empty());
-            let answers = !former.forced && holds;
-            return Some(if answers { MemberStatus::Leaving } else { MemberStatus::Removed });
+            let store = state.and_then(|state| state.store.as_ref());
+            let is_done = store.is_none_or(|store| {
+                !store.leftover && store.holds.as_ref().is_none_or(PartitionSet::is_empty)
+            });
+            let is_gone = former.forced || is_done;
+            return Some(if is_gone { MemberStatus::Removed } else { MemberStatus::Leaving });
         }
         state.map(|_| MemberStatus::Candidate)
     }
@@ -284,6 +286,9 @@ impl Membership {
         for state in accept.states {
             if state.node == self.me {
                 self.said_at = now;
+            } else if self.fold.as_ref().is_some_and(|fold| fold.is_given_up(state.node)) {
+                // Judged before the event that removed the node, or kept on the disk from before.
+                continue;
             }
             if self.states.is_news(&state) {
                 self.states.put(state, now);

@@ -1,8 +1,9 @@
 //! What the reachable nodes can serve, over all partitions: the figures behind "is the cluster
-//! healthy" and "may this node be stopped".
+//! healthy".
 //!
-//! Not here: how reachability is found out.
+//! Not here: how reachability is found out; whether a node may stop ([`super::stopping`]).
 
+use crate::cluster_view::ClusterView;
 use crate::id::NodeId;
 use crate::ring::ReplicaSets;
 
@@ -16,7 +17,7 @@ pub struct PartitionHealth {
     /// Those with enough reachable owners for a write and enough reachable holders for a read
     /// that confirms absence, at a majority of N, without any fallback.
     pub quorum_ok: u32,
-    /// Owners that do not hold a partition yet, summed over the partitions.
+    /// Nodes that are to have a partition and do not hold it yet, summed over the partitions.
     pub pending_moves: u32,
 }
 
@@ -44,6 +45,23 @@ impl HealthStatus {
 }
 
 impl PartitionHealth {
+    /// Of a cluster at the default N of its buckets. Moves are counted for all buckets: a node that
+    /// only has to have those with more copies waits for its data, too.
+    pub fn of_cluster(view: &ClusterView, reachable: impl Fn(NodeId) -> bool) -> Self {
+        if view.ring().is_empty() {
+            return Self::default();
+        }
+        let n = view.defaults().n;
+        let sets = view.partitions().iter().map(|p| view.placement().replica_sets(p, n));
+        let mut health = Self::of(sets, n, reachable);
+        let pending = view.partitions().iter().map(|partition| {
+            let wanting = view.wanting(partition).iter();
+            wanting.filter(|node| !view.holdings().holds(**node, partition)).count()
+        });
+        health.pending_moves = u32::try_from(pending.sum::<usize>()).unwrap_or(u32::MAX);
+        health
+    }
+
     /// Sums over the replica sets of every partition, each computed for `n` replicas.
     pub fn of(
         sets: impl IntoIterator<Item = ReplicaSets>,
@@ -75,22 +93,6 @@ impl PartitionHealth {
             HealthStatus::Healthy
         }
     }
-}
-
-/// How many partitions, of those that `node` owns or holds, would be without a quorum of primaries
-/// if it stopped. 0: it is safe to stop.
-pub fn at_risk_without(
-    node: NodeId,
-    sets: impl IntoIterator<Item = ReplicaSets>,
-    n: u8,
-    reachable: impl Fn(NodeId) -> bool,
-) -> u32 {
-    let others = |other: NodeId| other != node && reachable(other);
-    let lost = sets.into_iter().filter(|sets| {
-        let involved = sets.owners.contains(&node) || sets.holders.contains(&node);
-        involved && !has_quorum(sets, n, others)
-    });
-    u32::try_from(lost.count()).unwrap_or(u32::MAX)
 }
 
 /// Whether a majority of N is reachable in both senses: among the owners for writes, among the
@@ -144,18 +146,5 @@ mod tests {
             let got = (health.all_ok, health.quorum_ok, health.pending_moves);
             assert_eq!((got, health.status()), (expected, status), "{sets:?} {down:?}");
         }
-    }
-
-    #[test]
-    fn a_node_is_safe_to_stop_while_the_others_have_a_quorum() {
-        let sets = || [set(&[1, 2, 3], &[1, 2, 3]), set(&[2, 3, 4], &[2, 3, 4])];
-        let risk = |node, down: &[u128]| {
-            at_risk_without(NodeId(node), sets(), 3, |n| !down.contains(&n.0))
-        };
-        assert_eq!(risk(1, &[]), 0);
-        assert_eq!(risk(1, &[4]), 0, "it is not among the replicas that would be short");
-        assert_eq!(risk(2, &[4]), 1);
-        assert_eq!(risk(2, &[3]), 2);
-        assert_eq!(risk(9, &[1, 2, 3, 4]), 0, "a node without data");
     }
 }

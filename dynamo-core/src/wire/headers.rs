@@ -24,6 +24,9 @@ pub const TIMEOUT_MS: &str = "x-atoll-timeout-ms";
 pub const REQUEST_ID: &str = "x-request-id";
 /// The client's own id of a put: retries with the same one are applied once.
 pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
+/// Set on every further attempt of a put, by a client library and by a router: an earlier one may
+/// have reached another coordinator.
+pub const REPEATED: &str = "x-atoll-repeated";
 /// Between processes: the cluster that the sender belongs to.
 pub const CLUSTER: &str = "x-atoll-cluster";
 /// Between processes: the sending node.
@@ -36,3 +39,6 @@ pub const PROTOCOL: &str = "x-atoll-protocol";
 pub const DEADLINE_MS: &str = "x-atoll-deadline-ms";
 /// Between processes: number and hash of the ring that the sender used.
 pub const RING_VERSION: &str = "x-atoll-ring";
+/// Between processes: the kind of background work that a request is part of
+/// ([`crate::admission::Kind`]). Its handler first waits for a slice.
+pub const BACKGROUND: &str = "x-atoll-background";

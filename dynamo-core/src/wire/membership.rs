@@ -165,6 +165,10 @@ pub struct LocalStorage {
     /// The partitions it holds completely; absent before it knows the ring.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub holds: Option<PartitionSet>,
+    /// Whether it has data beside what it holds that must go to others before the node may be
+    /// switched off: partitions left over, hints.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub leftover: bool,
     /// Bytes stored; absent where unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
@@ -180,6 +184,7 @@ impl LocalStorage {
             epoch: self.epoch,
             incarnation: self.incarnation,
             holds: self.holds,
+            leftover: self.leftover,
             bytes: self.bytes.map(|bytes| bytes.checked_next_power_of_two().unwrap_or(bytes)),
         }
     }

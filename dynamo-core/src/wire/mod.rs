@@ -6,6 +6,10 @@
 //! | [`frame`] | the body form of messages that carry object bytes |
 //! | [`coordinate`] | router or client library and coordinator |
 //! | [`replica`], [`record`] | coordinator and replicas |
+//! | [`tree`] | background worker and storage node: comparing replicas |
+//! | [`partition`], [`reap`] | background worker and storage node: moving partitions, removing the dead |
+//! | [`worker`] | background worker and operators |
+//! | [`operations`] | router and operators: the workers of all nodes, backups, verification |
 //! | [`ring`] | the ring snapshot, to everyone |
 //! | [`membership`] | administration, and storage node to agent |
 //! | [`gossip`] | agent and agent |
@@ -17,6 +21,11 @@ pub mod gossip;
 pub mod headers;
 pub mod key_text;
 pub mod membership;
+pub mod operations;
+pub mod partition;
+pub mod reap;
 pub mod record;
 pub mod replica;
 pub mod ring;
+pub mod tree;
+pub mod worker;

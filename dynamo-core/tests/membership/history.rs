@@ -211,6 +211,26 @@ fn forged_events_are_refused() {
     check(&huge, HistoryError::Event(EventError::Member(member)));
 }
 
+/// A node is replaced on one host while its successor joins by itself on another: whichever event
+/// comes first, the node has left, and the successor is a member once.
+#[test]
+fn a_replaced_node_has_left_also_where_its_successor_joined_meanwhile() {
+    let base = founded(3);
+    let replace = vec![Change::Replace { node: node(2), joiner: joiner(3) }];
+    let join = vec![Change::Join { joiner: joiner(3) }];
+    for (first, second) in [(node(0), node(1)), (node(1), node(0))] {
+        let mut history = base.clone();
+        history.insert(event(&base, first, join.clone())).unwrap();
+        history.insert(event(&base, second, replace.clone())).unwrap();
+        let fold = FoldCache::default().fold(&history).unwrap();
+        let members: BTreeSet<_> = fold.members.keys().copied().collect();
+        let expected = BTreeSet::from([node(0), node(1), node(3)]);
+        assert_eq!(members, expected, "join issued by {first}");
+        assert!(fold.former.contains_key(&node(2)));
+        assert!(!fold.ring.nodes().contains(&node(2)));
+    }
+}
+
 #[test]
 fn two_different_events_with_one_number_are_a_conflict() {
     let mut history = founded(3);

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+mod auto_join;
 mod gossip;
 mod history;
 mod plan;

@@ -5,6 +5,7 @@ use dynamo_core::membership::member::MemberStatus;
 use dynamo_core::membership::plan::{self, CommitError, Plan, mean_partition_bytes};
 use dynamo_core::membership::registers::StagedChange;
 use dynamo_core::membership::stage::{self, StageError, resolve};
+use dynamo_core::membership::state::StoreState;
 use dynamo_core::membership::view::{Delta, Membership};
 use dynamo_core::ring::PartitionSet;
 use dynamo_core::time::Mono;
@@ -219,8 +220,15 @@ fn staging_again_replaces_and_removed_agents_do_not_commit() {
     assert_eq!(view.status(node(0)), Some(MemberStatus::Leaving), "it still holds everything");
     stage(&mut view, join(3));
     assert_eq!(commit(&mut view), Err(CommitError::Removed));
-    hold(&mut view, 0, PartitionSet::empty(partitions()));
-    assert_eq!(view.status(node(0)), Some(MemberStatus::Removed));
+    let nothing = PartitionSet::empty(partitions());
+    let mut said = view.states().get(node(0)).unwrap().clone();
+    said.stamp.version += 1;
+    said.store = Some(StoreState { leftover: true, ..store(0, Some(nothing.clone())) });
+    view.apply(Delta::of_state(said), NOW).unwrap();
+    let status = view.status(node(0));
+    assert_eq!(status, Some(MemberStatus::Leaving), "what it has left over must go to others");
+    hold(&mut view, 0, nothing);
+    assert_eq!(view.status(node(0)), Some(MemberStatus::Removed), "left and done");
 }
 
 #[test]

@@ -46,6 +46,7 @@ pub(crate) fn store(index: usize, holds: Option<PartitionSet>) -> StoreState {
         epoch: 1,
         incarnation: Incarnation(1),
         holds,
+        leftover: false,
         bytes: None,
     }
 }

@@ -177,6 +177,7 @@ fn reports_of_the_storage_node_become_states() {
         epoch: 4,
         incarnation: Incarnation(9),
         holds: Some(PartitionSet::full(partitions())),
+        leftover: false,
         bytes: Some(1000),
     };
     let delta = view.report(report.clone()).unwrap().unwrap();
