@@ -1,23 +1,43 @@
-//! The checks of a history (reliability invariants I-1 to I-4 and the outcome contract). Each takes
-//! a history and says what is wrong with it.
+//! The checks of a history (reliability invariants I-1 to I-4, I-8, I-15 and the outcome contract).
+//! Each takes a history and says what is wrong with it.
 
 use std::collections::BTreeSet;
 
 use crate::id::PutId;
+use crate::params::Reconciliation;
 use crate::testing::sim::history::{History, PutEnd, Versions};
 
-/// All checks; `lossless` where no node of the run lost anything that it had stored.
+/// What a run promises beyond what every run does.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Promises {
+    /// Who reconciled concurrent versions.
+    pub rule: Reconciliation,
+    /// No node lost anything that it had stored.
+    pub lossless: bool,
+    /// Every read and write was strict, and their quorums overlap.
+    pub strict: bool,
+}
+
+/// All checks.
 ///
 /// # Errors
 /// The first invariant that is broken, and how.
-pub fn check(history: &History, lossless: bool) -> Result<(), String> {
+pub fn check(history: &History, promises: Promises) -> Result<(), String> {
     check_ended(history)?;
     check_nothing_invented(history)?;
     check_refused_never_seen(history)?;
     check_replicas_equal(history)?;
-    check_acknowledged_survive(history)?;
-    check_superseded_gone(history)?;
-    if lossless { check_shown_stay(history) } else { Ok(()) }
+    match promises.rule {
+        Reconciliation::Siblings => {
+            check_acknowledged_survive(history)?;
+            check_superseded_gone(history)?;
+            if promises.lossless {
+                check_shown_stay(history)?;
+            }
+        }
+        Reconciliation::Lww => check_last_write_survives(history, promises.lossless)?,
+    }
+    if promises.strict { check_strict_reads(history, promises.rule) } else { Ok(()) }
 }
 
 /// Every put has ended one way or the other.
@@ -36,10 +56,33 @@ pub fn check_ended(history: &History) -> Result<(), String> {
 /// # Errors
 /// A lost write.
 pub fn check_acknowledged_survive(history: &History) -> Result<(), String> {
-    for (id, put) in history.puts.iter().filter(|(_, put)| put.end == Some(PutEnd::Ok)) {
+    for (id, put) in history.promised() {
         let kept = last(history, put.key).contains(id);
         if !kept && !history.is_superseded(*id) {
             return Err(format!("I-1: acknowledged put {id} of key {} is lost", put.key));
+        }
+    }
+    Ok(())
+}
+
+/// I-1 where the last write wins: what is there in the end is no older than any acknowledged
+/// write, nor, where nothing was lost, than anything that was ever read; and it is one version.
+///
+/// # Errors
+/// A lost write.
+pub fn check_last_write_survives(history: &History, lossless: bool) -> Result<(), String> {
+    for replicas in history.last.values() {
+        if let Some(several) = replicas.iter().find(|versions| versions.len() > 1) {
+            return Err(format!("I-1: several last writes: {several:?}"));
+        }
+    }
+    let promised = history.promised().map(|(id, put)| (put.key, *id));
+    let read = history.gets.iter().filter(|_| lossless);
+    let shown = read.flat_map(|get| get.versions.iter().map(|(id, _)| (get.key, *id)));
+    for (key, id) in promised.chain(shown) {
+        let stamp = history.puts.get(&id).map(|put| put.stamps.0).unwrap_or_default();
+        if history.latest(last(history, key).iter()) < stamp {
+            return Err(format!("I-1: put {id} of key {key} is lost, and nothing later is there"));
         }
     }
     Ok(())
@@ -68,7 +111,7 @@ pub fn check_nothing_invented(history: &History) -> Result<(), String> {
 /// # Errors
 /// A version that came back.
 pub fn check_superseded_gone(history: &History) -> Result<(), String> {
-    for (id, put) in history.puts.iter().filter(|(_, put)| put.end == Some(PutEnd::Ok)) {
+    for (id, put) in history.promised() {
         let once = |id: &&PutId| history.puts.get(id).is_none_or(|put| put.minted <= 1);
         if let Some(back) = last(history, put.key).intersection(&put.seen).find(once) {
             return Err(format!("I-3: {back} is back, although put {id} superseded it"));
@@ -87,6 +130,20 @@ pub fn check_shown_stay(history: &History) -> Result<(), String> {
             if !last(history, get.key).contains(id) && !history.is_superseded(*id) {
                 return Err(format!("I-4: {id} of key {} was shown and vanished", get.key));
             }
+        }
+    }
+    Ok(())
+}
+
+/// I-8, for any writer: a strict read shows every strict write that was acknowledged before it.
+///
+/// # Errors
+/// A write that a read missed.
+pub fn check_strict_reads(history: &History, rule: Reconciliation) -> Result<(), String> {
+    for get in &history.gets {
+        if let Some(missed) = history.missed(get, rule == Reconciliation::Lww).next() {
+            let (key, began) = (get.key, get.began);
+            return Err(format!("I-8: the read of key {key} at {began:?} missed put {missed}"));
         }
     }
     Ok(())

@@ -2,20 +2,28 @@
 //! write, sometimes write blindly, delete, and retry under the same put id.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::context::CausalContext;
 use crate::clock::dvv::Dvv;
+use crate::clock::hlc::Hlc;
 use crate::clock::record::Content;
+use crate::cluster_view::ClusterView;
 use crate::entropy::Entropy;
 use crate::id::PutId;
+use crate::params::Reconciliation;
 use crate::quorum::Outcome;
 use crate::replica::PutCommand;
+use crate::ring::RingVersion;
+use crate::testing::sim::config::Workload;
+use crate::testing::sim::founding::object;
 use crate::testing::sim::history::{GetEntry, PutEnd, PutEntry};
 use crate::testing::sim::network::{Answer, Ask, Body, Message};
 use crate::testing::sim::store::Key;
 use crate::testing::sim::world::{Event, World, index_of};
 use crate::testing::values::{put, text};
+use crate::time::Mono;
 
 /// How long a router waits for one coordinator.
 const ATTEMPT: Duration = Duration::from_millis(700);
@@ -28,8 +36,10 @@ const ATTEMPTS: usize = 3;
 struct Session {
     context: Option<CausalContext>,
     seen: BTreeSet<PutId>,
-    /// Clock of the last read, to see whether reads go backwards.
+    /// Clocks of the last read and of the last one that all primaries answered, to see whether
+    /// reads go backwards.
     read: Dvv,
+    complete: Dvv,
     own: Option<PutId>,
 }
 
@@ -48,22 +58,30 @@ struct Current {
     /// Coordinators that were not tried yet, next first.
     targets: Vec<usize>,
     sent: usize,
-    /// The ring that its router knows.
-    ring: usize,
+    /// Whether the router has looked for a newer ring since.
+    refreshed: bool,
     /// An attempt may have been applied.
     unknown: bool,
 }
 
 #[derive(Debug)]
 pub(super) struct Client {
+    /// Whose agent the router beside it follows.
+    host: usize,
+    /// The ring that the router knows.
+    ring: Option<Arc<ClusterView>>,
     left: usize,
     sessions: BTreeMap<Key, Session>,
     current: Option<Current>,
 }
 
 impl Client {
-    pub(super) fn new(requests: usize) -> Self {
-        Self { left: requests, sessions: BTreeMap::new(), current: None }
+    pub(super) fn new(host: usize, requests: usize) -> Self {
+        Self { host, ring: None, left: requests, sessions: BTreeMap::new(), current: None }
+    }
+
+    fn version(&self) -> RingVersion {
+        self.ring.as_ref().map(|ring| ring.version()).unwrap_or_default()
     }
 
     pub(super) fn is_done(&self) -> bool {
@@ -77,19 +95,32 @@ impl World {
             return;
         }
         self.clients[client].left -= 1;
+        if self.clients[client].ring.is_none() || self.rng.chance(1, 3) {
+            self.refresh_router(client);
+        }
         let key = usize::try_from(self.rng.below(self.config.keys as u64)).unwrap_or(0);
         let task = self.next_task(client, key);
-        let ring = usize::from(self.grown && self.rng.chance(1, 2));
-        let targets = self.coordinators(key, ring);
-        let (request, sent, unknown) = (0, 0, false);
-        let current = Current { request, key, task, targets, sent, ring, unknown };
+        let targets = self.coordinators(client, key);
+        let (request, sent, unknown, refreshed) = (0, 0, false, false);
+        let current = Current { request, key, task, targets, sent, refreshed, unknown };
         self.clients[client].current = Some(current);
         self.attempt(client);
     }
 
+    /// The router takes over the ring of its host's agent.
+    fn refresh_router(&mut self, client: usize) {
+        let host = self.clients[client].host;
+        let ring = self.nodes[host].agent.view.clone();
+        self.clients[client].ring = ring.or(self.clients[client].ring.take());
+    }
+
     fn next_task(&mut self, client: usize, key: Key) -> Task {
         let session = self.clients[client].sessions.entry(key).or_default().clone();
-        let choice = self.rng.below(20);
+        let choice = match self.config.workload {
+            Workload::Mixed => self.rng.below(20),
+            Workload::Interleaved => 10,
+            Workload::Blind => 8,
+        };
         if choice < 8 {
             return Task::Get;
         }
@@ -98,17 +129,30 @@ impl World {
         let context = if blind { None } else { session.context };
         let seen = if blind { BTreeSet::new() } else { session.seen };
         let mut command = put(id.0, context);
+        command.reconciliation = self.config.reconciliation;
         let delete = !blind && choice >= 18;
         let body = (!delete).then(|| format!("{} by {client} in {key}", id.0));
         command.content = body.as_deref().map_or(Content::Tombstone, text);
-        self.history.puts.insert(id, PutEntry { client, key, body, seen, minted: 0, end: None });
+        let entry = PutEntry {
+            client,
+            key,
+            body,
+            seen,
+            minted: 0,
+            stamps: (Hlc(u64::MAX), Hlc::default()),
+            volatile: false,
+            end: None,
+            ended: Mono(u64::MAX),
+        };
+        self.history.puts.insert(id, entry);
         Task::Put(command)
     }
 
     /// The primaries in random order, then the fallbacks; now and then a fallback first, as a
     /// router does that cannot reach the primaries.
-    fn coordinators(&mut self, key: Key, ring: usize) -> Vec<usize> {
-        let sets = &self.replicas[ring][key];
+    fn coordinators(&mut self, client: usize, key: Key) -> Vec<usize> {
+        let Some(ring) = &self.clients[client].ring else { return Vec::new() };
+        let sets = ring.replica_sets(object(key).position(), self.config.n);
         let mut primaries: Vec<usize> = sets.owners.iter().map(|id| index_of(*id)).collect();
         let mut fallbacks: Vec<usize> = sets.fallbacks.iter().map(|id| index_of(*id)).collect();
         for index in (1..primaries.len()).rev() {
@@ -126,6 +170,7 @@ impl World {
     /// Sends the request to the next coordinator, or gives up.
     fn attempt(&mut self, client: usize) {
         let request = self.number();
+        let ring = self.clients[client].version();
         let Some(current) = &mut self.clients[client].current else { return };
         if current.targets.is_empty() || current.sent >= ATTEMPTS {
             let end = if current.unknown { PutEnd::Info } else { PutEnd::Fail };
@@ -137,7 +182,7 @@ impl World {
         let key = current.key;
         let ask = match &current.task {
             Task::Get => Ask::Get { key },
-            Task::Put(command) => Ask::Put { key, command: command.clone(), ring: current.ring },
+            Task::Put(command) => Ask::Put { key, command: command.clone(), ring },
         };
         let from = self.nodes.len() + client;
         self.note(|| format!("client {client} to node {to}: {ask:?}"));
@@ -160,9 +205,13 @@ impl World {
             return;
         }
         match answer {
-            Answer::Refused | Answer::Failed { not_owner: true, .. } => {
+            Answer::Refused | Answer::NotReady => {
                 current.sent -= 1;
                 self.attempt(client);
+            }
+            Answer::Failed { not_owner: true, .. } => {
+                current.sent -= 1;
+                self.not_owner(client);
             }
             Answer::Failed { outcome: Outcome::Unknown, .. } => {
                 current.unknown = true;
@@ -176,9 +225,10 @@ impl World {
                 let end = if current.unknown { PutEnd::Info } else { PutEnd::Fail };
                 self.finish(client, end);
             }
-            Answer::Got { versions, context, primaries } => {
-                let key = current.key;
-                self.note_read(client, key, versions, context, primaries);
+            Answer::Got { versions, context, primaries, began } => {
+                let (key, complete) = (current.key, primaries >= self.config.n);
+                let get = GetEntry { client, key, began, versions, complete };
+                self.note_read(get, context);
                 self.finish(client, PutEnd::Ok);
             }
             Answer::Stored { context } => {
@@ -198,36 +248,63 @@ impl World {
         }
     }
 
-    fn note_read(
-        &mut self,
-        client: usize,
-        key: Key,
-        versions: Vec<(PutId, Option<String>)>,
-        context: Option<CausalContext>,
-        primaries: u8,
-    ) {
-        let session = self.clients[client].sessions.entry(key).or_default();
-        let shown: BTreeSet<PutId> = versions.iter().map(|(id, _)| *id).collect();
+    /// The coordinator knows another ring: there may be a newer one.
+    fn not_owner(&mut self, client: usize) {
+        let before = self.clients[client].version();
+        self.refresh_router(client);
+        let changed = self.clients[client].version() != before;
+        let Some(current) = &mut self.clients[client].current else { return };
+        let again = changed && !current.refreshed;
+        current.refreshed = true;
+        let key = current.key;
+        if again {
+            self.covered("router refreshed its ring");
+            let targets = self.coordinators(client, key);
+            if let Some(current) = &mut self.clients[client].current {
+                current.targets = targets;
+            }
+        }
+        self.attempt(client);
+    }
+
+    fn note_read(&mut self, get: GetEntry, context: Option<CausalContext>) {
+        let lossless = !self.config.loses_data();
+        let session = self.clients[get.client].sessions.entry(get.key).or_default();
+        let shown: BTreeSet<PutId> = get.versions.iter().map(|(id, _)| *id).collect();
         let clock = context.as_ref().map(|context| context.clock.clone()).unwrap_or_default();
         self.history.backwards.1 += 1;
         if !clock.descends(&session.read) {
             self.history.backwards.0 += 1;
         }
+        let regressed = get.complete && lossless && !clock.descends(&session.complete);
         if let Some(own) = session.own {
             self.history.own_write_missed.1 += 1;
             if !shown.contains(&own) && !self.history.is_superseded(own) {
                 self.history.own_write_missed.0 += 1;
             }
         }
+        if get.complete {
+            session.complete = clock.clone();
+        }
         session.read = clock;
         session.seen = shown;
         session.context = context;
-        let complete = primaries >= self.config.n;
-        self.note(|| format!("client {client}: read of key {key}: {versions:?}"));
-        self.history.gets.push(GetEntry { client, key, versions, complete });
+        if regressed {
+            let (client, key) = (get.client, get.key);
+            self.violate(format!("I-7: reads of key {key} by client {client} went backwards"));
+        }
+        if self.config.strict && self.config.r + self.config.w > self.config.n {
+            let lww = self.config.reconciliation == Reconciliation::Lww;
+            let missed = self.history.missed(&get, lww).next().is_some();
+            self.history.strict_missed.1 += 1;
+            self.history.strict_missed.0 += u64::from(missed);
+        }
+        self.note(|| format!("client {}: read of key {}: {:?}", get.client, get.key, get.versions));
+        self.history.gets.push(get);
     }
 
     fn finish(&mut self, client: usize, end: PutEnd) {
+        let now = self.now;
         let Some(current) = self.clients[client].current.take() else { return };
         if let Task::Put(command) = current.task {
             match end {
@@ -238,6 +315,7 @@ impl World {
             self.note(|| format!("client {client}: put {:x} ends {end:?}", command.put_id.0));
             if let Some(entry) = self.history.puts.get_mut(&command.put_id) {
                 entry.end = Some(end);
+                entry.ended = now;
             }
         }
         let pause = Duration::from_millis(1 + self.rng.below(150));

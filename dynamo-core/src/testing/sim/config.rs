@@ -1,32 +1,21 @@
 //! What one seed makes of a run. Each kind of fault is on in some runs and off in others, so that
 //! combinations are met that a fixed mixture would never show.
 
+use std::time::Duration;
+
 use crate::entropy::{Entropy, SplitMix};
+use crate::params::{Durability, Reconciliation};
+use crate::testing::sim::mutant::Mutant;
 
-/// A deliberate bug of the simulated shell. The checks must notice each of them.
+/// How clients use contexts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mutant {
-    /// A replica keeps the record with the bigger clock instead of joining the two.
-    BiggerClockWins,
-    /// A node that lost data goes on under its old epoch.
-    NoNewEpoch,
-    /// A replica acknowledges before its disk has the record.
-    AckBeforeStore,
-    /// A hint is dropped when it is sent, not when it is acknowledged.
-    DropHintBeforeAck,
-    /// The coordinator answers before the hint that makes its copy count is on disk.
-    AnswerBeforeHint,
-}
-
-impl Mutant {
-    /// All of them.
-    pub const ALL: [Self; 5] = [
-        Self::BiggerClockWins,
-        Self::NoNewEpoch,
-        Self::AckBeforeStore,
-        Self::DropHintBeforeAck,
-        Self::AnswerBeforeHint,
-    ];
+pub enum Workload {
+    /// Reads, updates, deletes, and a blind write now and then.
+    Mixed,
+    /// Updates, each with the context of the client's last answer: as many siblings as clients.
+    Interleaved,
+    /// Blind writes: every one leaves a sibling, up to the cap.
+    Blind,
 }
 
 /// The settings of one run.
@@ -36,20 +25,36 @@ pub struct SimConfig {
     pub seed: u64,
     /// The bug to simulate, if any.
     pub mutant: Option<Mutant>,
-    /// Nodes of the cluster.
+    /// Founders of the cluster.
     pub nodes: usize,
+    /// Further nodes, which look for the cluster and may join it.
+    pub candidates: usize,
+    /// Membership changes that are committed during the run.
+    pub changes: usize,
+    /// Time between two gossip rounds of a node.
+    pub gossip: Duration,
+    /// A founder whose processes start late.
+    pub late: Option<usize>,
     /// Replicas of each key.
     pub n: u8,
     /// Replies that gets wait for.
     pub r: u8,
     /// Acknowledgements that puts wait for; 0 stands for `w=any`.
     pub w: u8,
+    /// Requests insist on R and W primaries: no sloppy quorum.
+    pub strict: bool,
+    /// Who reconciles concurrent versions.
+    pub reconciliation: Reconciliation,
+    /// What an acknowledgement has survived.
+    pub durability: Durability,
     /// Objects that are written.
     pub keys: usize,
     /// Clients, each with one request at a time.
     pub clients: usize,
     /// Requests of each client.
     pub requests: usize,
+    /// How clients use contexts.
+    pub workload: Workload,
     /// Messages lost, of 1,000.
     pub loss: u64,
     /// Messages delivered twice, of 1,000.
@@ -58,8 +63,12 @@ pub struct SimConfig {
     pub delay_us: u64,
     /// Longest time of a flush in microseconds.
     pub flush_us: u64,
+    /// Nodes are stopped in good order and start again.
+    pub restarts: bool,
     /// Nodes crash, all at once too, and lose what was not flushed.
     pub crashes: bool,
+    /// All nodes crash at once, again and again.
+    pub blackouts: bool,
     /// Nodes freeze and come back.
     pub freezes: bool,
     /// Links are cut, in one direction too.
@@ -68,10 +77,17 @@ pub struct SimConfig {
     pub amnesiac: Option<usize>,
     /// Wall clocks differ by up to an hour.
     pub skew: bool,
-    /// The last node joins the ring during the run; the others learn of it one by one.
-    pub joins: bool,
     /// Write down what happens, for replays.
     pub log: bool,
+}
+
+/// One of several values; those that occur more often are drawn more often.
+fn one_of<T: Copy>(rng: &mut SplitMix, values: &[T]) -> T {
+    values[index(rng, values.len())]
+}
+
+fn index(rng: &mut SplitMix, below: usize) -> usize {
+    usize::try_from(rng.below(below as u64)).unwrap_or(0)
 }
 
 impl SimConfig {
@@ -79,33 +95,52 @@ impl SimConfig {
     #[must_use]
     pub fn of(seed: u64) -> Self {
         let mut rng = SplitMix::new(seed ^ 0x5eed_c0f1_6000_0000);
-        let nodes = 3 + usize::try_from(rng.below(4)).unwrap_or(0);
-        let n = 3;
-        let amnesiac = rng.chance(1, 3).then(|| rng.below(nodes as u64));
-        let amnesiac = amnesiac.and_then(|node| usize::try_from(node).ok());
+        let nodes = 3 + index(&mut rng, 4);
+        let amnesiac = rng.chance(1, 3).then(|| index(&mut rng, nodes));
         // One copy of an acknowledged write must be on a node that keeps what it stored.
         let least = if amnesiac.is_some() { 2 } else { 0 };
-        let w = [2, 2, 2, 1, 3, 0][usize::try_from(rng.below(6)).unwrap_or(0)].max(least);
+        let changes = one_of(&mut rng, &[0, 0, 1, 2, 3]);
+        let candidates = if changes > 0 { index(&mut rng, 3) } else { 0 };
+        let strict = rng.chance(1, 4);
+        let w = one_of(&mut rng, &[2, 2, 2, 1, 3, 0]).max(least).max(u8::from(strict));
         Self {
             seed,
             mutant: None,
             nodes,
-            n,
-            r: [2, 2, 2, 1, 3][usize::try_from(rng.below(5)).unwrap_or(0)],
+            candidates,
+            changes,
+            gossip: Duration::from_millis(one_of(&mut rng, &[150, 400, 1_000])),
+            late: (changes > 0 && rng.chance(1, 4)).then(|| index(&mut rng, nodes)),
+            n: 3,
+            r: one_of(&mut rng, &[2, 2, 2, 1, 3]),
             w,
-            keys: 1 + usize::try_from(rng.below(4)).unwrap_or(0),
-            clients: 2 + usize::try_from(rng.below(3)).unwrap_or(0),
+            strict,
+            reconciliation: one_of(
+                &mut rng,
+                &[Reconciliation::Siblings, Reconciliation::Siblings, Reconciliation::Lww],
+            ),
+            durability: one_of(
+                &mut rng,
+                &[Durability::Fsync, Durability::Fsync, Durability::Fsync, Durability::Buffered],
+            ),
+            keys: 1 + index(&mut rng, 4),
+            clients: 2 + index(&mut rng, 3),
             requests: 25,
-            loss: [0, 0, 10, 50, 300][usize::try_from(rng.below(5)).unwrap_or(0)],
-            doubled: [0, 50, 300][usize::try_from(rng.below(3)).unwrap_or(0)],
-            delay_us: [500, 5_000, 50_000][usize::try_from(rng.below(3)).unwrap_or(0)],
-            flush_us: [300, 5_000, 200_000][usize::try_from(rng.below(3)).unwrap_or(0)],
+            workload: one_of(
+                &mut rng,
+                &[Workload::Mixed, Workload::Mixed, Workload::Mixed, Workload::Interleaved],
+            ),
+            loss: one_of(&mut rng, &[0, 0, 10, 50, 300]),
+            doubled: one_of(&mut rng, &[0, 50, 300]),
+            delay_us: one_of(&mut rng, &[500, 5_000, 50_000]),
+            flush_us: one_of(&mut rng, &[300, 5_000, 200_000]),
+            restarts: true,
             crashes: rng.chance(2, 3),
+            blackouts: false,
             freezes: rng.chance(1, 2),
             cuts: rng.chance(2, 3),
             amnesiac,
             skew: rng.chance(1, 3),
-            joins: nodes > 3 && rng.chance(1, 3),
             log: false,
         }
     }
@@ -117,11 +152,58 @@ impl SimConfig {
         Self {
             w: 1,
             r: 1,
+            strict: false,
+            durability: Durability::Fsync,
             loss: 300,
             flush_us: 200_000,
             crashes: true,
             cuts: true,
             amnesiac: None,
+            ..Self::of(seed)
+        }
+    }
+
+    /// The run of a seed without any fault, change or delay.
+    #[must_use]
+    pub fn calm(seed: u64) -> Self {
+        Self {
+            reconciliation: Reconciliation::Siblings,
+            durability: Durability::Fsync,
+            loss: 0,
+            doubled: 0,
+            restarts: false,
+            crashes: false,
+            freezes: false,
+            cuts: false,
+            amnesiac: None,
+            skew: false,
+            w: 2,
+            r: 2,
+            ..Self::of(seed).settled()
+        }
+    }
+
+    /// The same run under one ring.
+    #[must_use]
+    pub fn settled(self) -> Self {
+        Self { candidates: 0, changes: 0, late: None, ..self }
+    }
+
+    /// The run of a seed in which the ring changes all the time.
+    #[must_use]
+    pub fn moving(seed: u64) -> Self {
+        Self { candidates: 2, changes: 4, ..Self::of(seed) }
+    }
+
+    /// The run of a seed in which acknowledgements come from memory, and the power fails often.
+    #[must_use]
+    pub fn buffered(seed: u64) -> Self {
+        Self {
+            durability: Durability::Buffered,
+            strict: false,
+            flush_us: 200_000,
+            crashes: true,
+            blackouts: true,
             ..Self::of(seed)
         }
     }
@@ -143,5 +225,16 @@ impl SimConfig {
     #[must_use]
     pub fn loses_data(&self) -> bool {
         self.crashes || self.amnesiac.is_some()
+    }
+
+    /// Whether a strict read must show every strict write that was acknowledged before it (I-8):
+    /// the two quorums overlap, all look at the same ring, and nobody loses what was flushed.
+    #[must_use]
+    pub fn reads_its_writes(&self) -> bool {
+        self.strict
+            && self.r + self.w > self.n
+            && self.durability == Durability::Fsync
+            && self.amnesiac.is_none()
+            && self.changes == 0
     }
 }

@@ -2,16 +2,18 @@
 
 use std::collections::VecDeque;
 
+use crate::clock::record::Record;
+use crate::id::NodeId;
 use crate::params::Durability;
 use crate::quorum::{
     GetEffect, GetEvent, GetFailureKind, GetOp, GetPlan, LocalFailure, Outcome, PutEffect,
     PutEvent, PutFailure, PutFailureKind, PutOp, PutPlan, ReplicaFailure, WriteGoal,
 };
 use crate::replica::{Minted, PutCommand, PutRefusal, coordinate_put};
-use crate::testing::sim::config::Mutant;
-use crate::testing::sim::network::{Answer, Request};
+use crate::testing::sim::mutant::Mutant;
+use crate::testing::sim::network::{Answer, Merge, Request};
 use crate::testing::sim::node::{Asker, GetRun, Purpose, PutRun, Then, before};
-use crate::testing::sim::serve::{RULE, shown, versions_of};
+use crate::testing::sim::serve::{shown, versions_of};
 use crate::testing::sim::store::{Key, Ticket};
 use crate::testing::sim::world::{Event, World};
 use crate::time::Mono;
@@ -20,14 +22,15 @@ use crate::versions::{read_context, write_context};
 /// Gets.
 impl World {
     pub(super) fn start_get(&mut self, at: usize, asker: Asker, key: Key, deadline: Mono) {
+        let is_everywhere = self.is_everywhere(key);
         let node = &self.nodes[at];
         let plan = GetPlan {
             me: node.id,
             n: self.config.n,
             r: self.config.r,
-            pr: 0,
+            pr: if self.config.strict { self.config.r } else { 0 },
             notfound_ok: false,
-            reconciliation: RULE,
+            reconciliation: self.config.reconciliation,
             explain: false,
             replicas: self.sets(at, key),
             deadline,
@@ -40,8 +43,11 @@ impl World {
                 self.answer(at, asker, Answer::Failed { outcome, not_owner: false });
             }
             Ok((op, effects)) => {
-                let id = self.number();
-                let run = GetRun { op, key, asker, timer: None };
+                if !self.sets(at, key).pending.is_empty() {
+                    self.covered("read with a pending owner");
+                }
+                let (id, began) = (self.number(), self.now);
+                let run = GetRun { op, key, asker, timer: None, began, is_everywhere };
                 self.drive_get(at, id, run, effects);
             }
         }
@@ -84,10 +90,17 @@ impl World {
                     self.call(at, node, Request::Read { key, unless }, Purpose::Get(id));
                 }
                 GetEffect::Answer(outcome) => {
+                    if outcome.record.is_empty() && run.is_everywhere {
+                        self.violate(format!(
+                            "I-22: node {at} answers that key {key} is absent, and everyone had it"
+                        ));
+                    }
+                    self.demand(self.audit.record(key, &outcome.record));
                     let answer = Answer::Got {
                         versions: versions_of(&outcome.record),
                         context: read_context(&outcome.record, outcome.fastest),
                         primaries: outcome.primaries,
+                        began: run.began,
                     };
                     self.answer(at, run.asker, answer);
                 }
@@ -102,10 +115,10 @@ impl World {
                     self.covered("read repair");
                     self.demand(self.audit.record(key, &record));
                     if node == me {
-                        self.merge(at, key, &record);
+                        self.merge(at, key, &record, Durability::Fsync);
                     } else {
-                        let request = Request::Merge { key, record, hint_for: None };
-                        self.call(at, node, request, Purpose::Repair);
+                        let merge = self.merge_request(at, key, record, None, Durability::Fsync);
+                        self.call(at, node, Request::Merge(merge), Purpose::Repair);
                     }
                 }
                 GetEffect::Overdue { node } => self.nodes[at].view.on_overdue(node, now),
@@ -136,8 +149,8 @@ impl World {
             me: node.id,
             n: self.config.n,
             w: if self.config.w == 0 { WriteGoal::Any } else { WriteGoal::Count(self.config.w) },
-            pw: 0,
-            durability: Durability::Fsync,
+            pw: if self.config.strict { self.config.w } else { 0 },
+            durability: self.config.durability,
             stand_in,
             replicas: self.sets(at, key),
             deadline,
@@ -193,7 +206,8 @@ impl World {
                     Ok((minted, ticket)) => {
                         run.minted = Some(minted);
                         effects.extend(run.op.on_event(PutEvent::Minted, now));
-                        let early = self.config.is(Mutant::AckBeforeStore);
+                        let early = self.config.is(Mutant::AckBeforeStore)
+                            || self.config.durability == Durability::Buffered;
                         if early || ticket <= self.nodes[at].durable {
                             effects.extend(run.op.on_event(PutEvent::LocalDone, now));
                         } else {
@@ -204,14 +218,14 @@ impl World {
                         effects.extend(run.op.on_event(PutEvent::LocalFailed(failure), now));
                     }
                 },
-                PutEffect::Send { node, hint_for, .. } => {
+                PutEffect::Send { node, hint_for, durability } => {
                     let Some(minted) = &run.minted else {
                         self.violate("a put is sent before it was minted".to_owned());
                         return;
                     };
                     let record = minted.delta.clone();
-                    let request = Request::Merge { key, record, hint_for };
-                    self.call(at, node, request, Purpose::Put(id));
+                    let merge = self.merge_request(at, key, record, hint_for, durability);
+                    self.call(at, node, Request::Merge(merge), Purpose::Put(id));
                 }
                 PutEffect::KeepHint { for_node } => {
                     run.hint_ticket = self.keep_reference(at, for_node, key);
@@ -257,27 +271,53 @@ impl World {
         let now = self.wall(at);
         let mut outcome = coordinate_put(&local, command, &mut self.nodes[at].actor, now);
         if let Err(PutRefusal::Amnesia { seen }) = outcome {
-            self.covered("lost dot seen");
-            self.end_epoch(at, seen);
+            self.end_epoch(at, seen, "epoch ended: a context shows a lost dot");
             outcome = coordinate_put(&local, command, &mut self.nodes[at].actor, now);
         }
-        let minted = outcome.map_err(LocalFailure::Refused)?;
+        let minted = outcome.map_err(|refusal| {
+            match refusal {
+                PutRefusal::TooManySiblings { .. } => self.covered("too many siblings"),
+                PutRefusal::ClockSkew => self.covered("clock skew refused"),
+                _ => {}
+            }
+            LocalFailure::Refused(refusal)
+        })?;
         if minted.replayed {
             self.covered("put replayed");
             return Ok((minted, self.nodes[at].store.last_ticket()));
         }
-        if let Some(entry) = self.history.puts.get_mut(&command.put_id) {
-            entry.minted += 1;
-            if entry.minted > 1 {
-                self.covered("retry made a second version");
-            }
-        }
-        let noted = self.audit.minted(key, minted.dot, command.put_id, &minted.delta);
+        self.note_minted(command, &minted);
+        let noted = self.audit.minted(key, command.put_id, &minted, local.sibling_count());
         self.demand(noted);
         self.demand(self.audit.record(key, &minted.record));
         self.note(|| format!("node {at} key {key}: put makes {}", shown(&minted.record)));
+        self.demand_bound(key, &minted.record);
         let ticket = self.nodes[at].store.put(key, minted.record.clone());
-        self.flush_soon(at, ticket);
+        self.flush_soon(at, ticket, self.config.durability);
         Ok((minted, ticket))
+    }
+
+    fn note_minted(&mut self, command: &PutCommand, minted: &Minted) {
+        let stamp = minted.delta.sibling(&minted.dot).map(|sibling| sibling.stamp);
+        let Some(entry) = self.history.puts.get_mut(&command.put_id) else { return };
+        entry.minted += 1;
+        if let Some(stamp) = stamp {
+            entry.stamps = (entry.stamps.0.min(stamp), entry.stamps.1.max(stamp));
+        }
+        if entry.minted > 1 {
+            self.covered("retry made a second version");
+        }
+    }
+
+    /// A record on its way to another replica.
+    pub(super) fn merge_request(
+        &self,
+        at: usize,
+        key: Key,
+        record: Record,
+        hint_for: Option<NodeId>,
+        durability: Durability,
+    ) -> Merge {
+        Merge { key, record, hint_for, durability, ring: self.nodes[at].agent.version() }
     }
 }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::entropy::Entropy;
-use crate::testing::sim::config::Mutant;
+use crate::id::StoreId;
+use crate::testing::sim::mutant::Mutant;
 use crate::testing::sim::node::Life;
 use crate::testing::sim::world::{Event, World};
 
@@ -18,10 +19,8 @@ pub(super) enum Fault {
     Resume(usize),
     /// All links are whole again.
     Join,
-    /// The ring changes: the last node joins.
-    Grow,
-    /// A node learns of the new ring.
-    Learn(usize),
+    /// Somebody changes the membership.
+    Change,
 }
 
 impl Fault {
@@ -29,8 +28,7 @@ impl Fault {
         match self {
             Self::Strike => 0,
             Self::Join => 1,
-            Self::Grow => 2,
-            Self::Learn(node) => 300 + node as u64,
+            Self::Change => 2,
             Self::Start(node) => 100 + node as u64,
             Self::Resume(node) => 200 + node as u64,
         }
@@ -54,26 +52,19 @@ impl World {
             Fault::Start(node) => self.start(node),
             Fault::Resume(node) => self.resume(node),
             Fault::Join => self.network.join(),
-            Fault::Grow => {
-                self.grown = true;
-                for node in 0..self.nodes.len() {
-                    let pause = Duration::from_millis(self.rng.below(2_000));
-                    self.after(pause, Event::Fault(Fault::Learn(node)));
-                }
-            }
-            Fault::Learn(node) => self.nodes[node].ring = 1,
+            Fault::Change => self.change_membership(),
         }
     }
 
     fn strike(&mut self) {
         let node = usize::try_from(self.rng.below(self.nodes.len() as u64)).unwrap_or(0);
+        if self.config.blackouts && self.rng.chance(1, 2) {
+            return self.power_loss();
+        }
         match self.rng.below(8) {
             0 | 1 if self.config.crashes => self.crash(node),
-            2 if self.config.crashes && self.rng.chance(1, 3) => {
-                self.covered("power loss");
-                (0..self.nodes.len()).for_each(|node| self.crash(node));
-            }
-            3 => self.stop_cleanly(node),
+            2 if self.config.crashes && self.rng.chance(1, 3) => self.power_loss(),
+            3 if self.config.restarts => self.stop_cleanly(node),
             4 if self.config.freezes => self.freeze(node),
             5 | 6 if self.config.cuts => self.cut(),
             7 => self.forget(),
@@ -81,14 +72,20 @@ impl World {
         }
     }
 
-    fn crash(&mut self, at: usize) {
+    fn power_loss(&mut self) {
+        self.covered("power loss");
+        (0..self.nodes.len()).for_each(|node| self.crash(node));
+    }
+
+    pub(super) fn crash(&mut self, at: usize) {
         let node = &mut self.nodes[at];
         if node.life == Life::Down {
             return;
         }
         let kept = self.rng.below(node.store.unflushed() as u64 + 1);
-        node.store.crash(usize::try_from(kept).unwrap_or(0));
+        let stored = node.store.crash(usize::try_from(kept).unwrap_or(0));
         node.stop();
+        self.note_durable(at, &stored);
         self.covered("crash");
         self.note(|| format!("node {at} crashes, {kept} unflushed writes kept"));
         self.start_later(at);
@@ -99,14 +96,15 @@ impl World {
         if node.life != Life::Running {
             return;
         }
-        node.store.flush_all();
+        let stored = node.store.flush_all();
         node.clean = true;
         node.stop();
+        self.note_durable(at, &stored);
         self.covered("clean restart");
         self.start_later(at);
     }
 
-    fn start_later(&mut self, node: usize) {
+    pub(super) fn start_later(&mut self, node: usize) {
         let pause = Duration::from_millis(50 + self.rng.below(3_000));
         self.after(pause, Event::Fault(Fault::Start(node)));
     }
@@ -118,9 +116,10 @@ impl World {
         let clean = self.nodes[at].clean;
         self.nodes[at].start(self.now, self.config.is(Mutant::NoNewEpoch));
         if !clean {
-            self.covered("epoch ended");
+            self.covered("epoch ended: unclean start");
         }
         self.start_ticking(at);
+        self.restart_agent(at);
     }
 
     fn freeze(&mut self, at: usize) {
@@ -169,7 +168,14 @@ impl World {
             self.nodes[at].store.rot(usize::try_from(key).unwrap_or(0));
         } else if self.nodes[at].life != Life::Down {
             self.crash(at);
-            self.nodes[at].store.wipe(self.config.keys);
+            self.covered("disk replaced");
+            let store_id = StoreId::random(&mut self.rng);
+            let epoch = match self.config.mutant {
+                Some(Mutant::NoNewEpoch) => self.nodes[at].epoch,
+                Some(Mutant::NewDiskOldEpoch) => 0,
+                _ => self.wall(at).0,
+            };
+            self.nodes[at].wipe(self.config.keys, store_id, epoch);
         }
     }
 

@@ -3,8 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::clock::hlc::Hlc;
 use crate::id::PutId;
 use crate::testing::sim::store::Key;
+use crate::time::Mono;
 
 /// How a put ended for its client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,8 +34,15 @@ pub struct PutEntry {
     /// second one, and if the first was superseded meanwhile, that one is beside its successor: the
     /// put was still running, so it may count as having happened after it.
     pub minted: u32,
+    /// The earliest and the latest stamp that a coordinator gave it.
+    pub stamps: (Hlc, Hlc),
+    /// Whether it was acknowledged from memory, and every copy was lost before it was flushed: the
+    /// loss that a buffered bucket permits.
+    pub volatile: bool,
     /// How it ended; `None` while it runs.
     pub end: Option<PutEnd>,
+    /// When.
+    pub ended: Mono,
 }
 
 /// One answered get.
@@ -43,6 +52,8 @@ pub struct GetEntry {
     pub client: usize,
     /// Where.
     pub key: Key,
+    /// When its coordinator began.
+    pub began: Mono,
     /// Every version with its put and its bytes (`None` for a tombstone).
     pub versions: Vec<(PutId, Option<String>)>,
     /// Whether all N primaries answered it.
@@ -65,12 +76,43 @@ pub struct History {
     pub backwards: (u64, u64),
     /// Reads that missed the reader's own acknowledged write (I-8), of how many.
     pub own_write_missed: (u64, u64),
+    /// Strict reads that missed a strict write acknowledged before (I-8), of how many.
+    pub strict_missed: (u64, u64),
 }
 
 impl History {
     /// Whether any put that may have happened used a context that showed `put`.
     #[must_use]
     pub fn is_superseded(&self, put: PutId) -> bool {
-        self.puts.values().any(|other| other.end != Some(PutEnd::Fail) && other.seen.contains(&put))
+        self.puts.values().any(|other| {
+            other.end != Some(PutEnd::Fail) && !other.volatile && other.seen.contains(&put)
+        })
+    }
+
+    /// The latest stamp of any of these puts.
+    pub fn latest<'a>(&self, puts: impl Iterator<Item = &'a PutId>) -> Hlc {
+        puts.filter_map(|id| self.puts.get(id)).map(|put| put.stamps.1).max().unwrap_or_default()
+    }
+
+    /// Acknowledged puts that must be there in the end, or be superseded.
+    pub fn promised(&self) -> impl Iterator<Item = (&PutId, &PutEntry)> {
+        self.puts.iter().filter(|(_, put)| put.end == Some(PutEnd::Ok) && !put.volatile)
+    }
+
+    /// Acknowledged writes of a key that were over when the read began, and that it neither shows
+    /// nor need not show: nothing supersedes them, and nothing that it shows is a later write.
+    pub fn missed<'a>(
+        &'a self,
+        get: &'a GetEntry,
+        last_write_wins: bool,
+    ) -> impl Iterator<Item = PutId> + 'a {
+        let shown = |put: &PutId| get.versions.iter().any(|(id, _)| id == put);
+        let latest = self.latest(get.versions.iter().map(|(id, _)| id));
+        let over = self.promised().filter(|(_, put)| put.key == get.key && put.ended <= get.began);
+        over.filter(move |(id, put)| {
+            let later = last_write_wins && latest >= put.stamps.0;
+            !shown(id) && !later && !self.is_superseded(**id)
+        })
+        .map(|(id, _)| *id)
     }
 }

@@ -10,40 +10,57 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`config`] | what one seed makes of a run; the mutants that the checks must catch |
+//! | [`config`], [`mutant`] | what one seed makes of a run; the bugs that the checks must catch |
 //! | `network`, `store`, `node`, `client` | the simulated parts |
-//! | `world`, `faults` | the event loop, what goes wrong |
-//! | `serve`, `peers`, `coordinate` | the shell around the core |
-//! | [`audit`] | what must hold after every step |
+//! | `world`, `event`, `faults`, `changes` | the event loop, what goes wrong, what changes |
+//! | `agent`, `founding` | the membership agent beside each storage node |
+//! | `serve`, `peers`, `hints`, `coordinate` | the shell around the core |
+//! | [`audit`], [`ring_audit`] | what must hold after every step |
+//! | `ending` | the quiet period, and the comparison of all replicas |
 //! | [`history`], [`check`] | what clients saw, and what must hold of it in the end |
 //!
-//! In some runs a node joins the ring, and the others learn of it one by one (I-27): it stays a
-//! pending owner, and requests need both active sets.
+//! Every node works from the ring that its own agent's history folds to, so nodes and routers see
+//! different rings at one time (I-27). Nodes join, leave, are replaced and removed during a run. A
+//! new owner stays pending: those who held the partition at the founding go on answering (I-22).
+//!
+//! What is promised of reads (I-7, I-8, I-22): a sloppy quorum may miss an acknowledged write, also
+//! one of the reader's own, and may even say that its key is absent, as long as a replica that
+//! answers has not got it yet. So these are counted, and demanded only where they are promised:
+//! no key is absent once every node that has to answer for it has it on its disk; reads that all
+//! replicas answer never go backwards; strict reads show strict writes under one ring.
 //!
 //! One seed is one run: the same events in the same order, which the trace hash proves. Not here:
-//! anti-entropy and transfer, which a last full exchange stands in for, and gossip (its own
-//! simulation is in the membership tests).
+//! anti-entropy and transfer, which a last full exchange stands in for.
 
 #![allow(clippy::indexing_slicing, reason = "indexes of simulated nodes come from the same world")]
 
+mod agent;
 pub mod audit;
+mod changes;
 pub mod check;
 mod client;
 pub mod config;
 mod coordinate;
+mod ending;
+mod event;
 mod faults;
+mod founding;
+mod hints;
 pub mod history;
+pub mod mutant;
 mod network;
 mod node;
 mod peers;
+pub mod ring_audit;
 mod serve;
 mod store;
 mod world;
 
 use std::collections::BTreeMap;
 
-pub use config::{Mutant, SimConfig};
+pub use config::{SimConfig, Workload};
 pub use history::History;
+pub use mutant::Mutant;
 
 /// What became of one run.
 #[derive(Debug)]
@@ -67,25 +84,48 @@ pub struct SimReport {
 pub const MUST_COVER: &[&str] = &[
     "absence unconfirmed",
     "clean restart",
+    "clock skew refused",
     "crash",
-    "epoch ended",
+    "disk replaced",
+    "epoch ended: a context shows a lost dot",
+    "epoch ended: a merge shows a lost dot",
+    "epoch ended: a record is unreadable",
+    "epoch ended: unclean start",
     "fallback coordinates",
     "frozen node resumed",
+    "hint changed while it was on its way",
     "hint delivered",
+    "hint delivered again",
+    "hint given to the present owners",
     "hint kept",
     "hint kept by reference",
-    "lost dot seen",
+    "last write chosen",
+    "late founder",
+    "merge by an older ring refused",
+    "node joined",
+    "node left",
+    "node removed",
+    "node replaced",
     "one-way cut",
     "partition",
+    "peer down",
     "power loss",
     "put not applied",
     "put replayed",
     "put unknown",
     "read repair",
+    "read with a pending owner",
+    "request while views differ",
     "retry made a second version",
+    "ring changed",
+    "router and coordinator see different rings",
+    "router refreshed its ring",
+    "sender killed between acknowledgement and removal",
     "siblings merged",
+    "target killed between apply and acknowledgement",
     "two active sets",
     "unreadable record",
+    "weight set",
 ];
 
 /// Runs one seed to its end.

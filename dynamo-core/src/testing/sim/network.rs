@@ -1,4 +1,5 @@
-//! The simulated network: who can send to whom, how long it takes, what is lost or doubled.
+//! The simulated network: what is sent, who can send to whom, how long it takes, what is lost or
+//! doubled.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -8,10 +9,15 @@ use crate::clock::digest::RecordDigest;
 use crate::clock::record::Record;
 use crate::entropy::Entropy;
 use crate::id::{NodeId, PutId};
+use crate::membership::gossip::RoundId;
+use crate::params::Durability;
 use crate::quorum::{Outcome, ReplicaReply};
 use crate::replica::PutCommand;
+use crate::ring::RingVersion;
 use crate::testing::sim::config::SimConfig;
 use crate::testing::sim::store::Key;
+use crate::time::Mono;
+use crate::wire::gossip::GossipMessage;
 
 /// A node by its index, or a client by the number of nodes plus its own index.
 pub(super) type Endpoint = usize;
@@ -47,19 +53,40 @@ pub(super) enum Body {
         request: u64,
         answer: Answer,
     },
+    /// Agent to agent, and what comes back: nothing where it is refused.
+    Gossip {
+        round: RoundId,
+        message: Box<GossipMessage>,
+    },
+    GossipAnswer {
+        round: RoundId,
+        message: Option<Box<GossipMessage>>,
+    },
 }
 
 #[derive(Debug, Clone)]
 pub(super) enum Request {
     Read { key: Key, unless: Option<RecordDigest> },
-    Merge { key: Key, record: Record, hint_for: Option<NodeId> },
+    Merge(Merge),
     Ping,
+}
+
+/// A record for a replica.
+#[derive(Debug, Clone)]
+pub(super) struct Merge {
+    pub(super) key: Key,
+    pub(super) record: Record,
+    pub(super) hint_for: Option<NodeId>,
+    pub(super) durability: Durability,
+    /// The ring by which the sender chose the receiver.
+    pub(super) ring: RingVersion,
 }
 
 #[derive(Debug, Clone)]
 pub(super) enum Reply {
     Read(ReplicaReply),
-    Unreadable,
+    /// It did not do what it was asked.
+    Failed,
     Merged,
     Pong,
 }
@@ -68,7 +95,7 @@ pub(super) enum Reply {
 #[expect(clippy::large_enum_variant, reason = "few exist at once")]
 pub(super) enum Ask {
     Get { key: Key },
-    Put { key: Key, command: PutCommand, ring: usize },
+    Put { key: Key, command: PutCommand, ring: RingVersion },
 }
 
 #[derive(Debug, Clone)]
@@ -78,10 +105,13 @@ pub(super) enum Answer {
         versions: Vec<(PutId, Option<String>)>,
         context: Option<CausalContext>,
         primaries: u8,
+        began: Mono,
     },
     Stored {
         context: CausalContext,
     },
+    /// Nothing was done: the coordinator knows no ring.
+    NotReady,
     /// For a get, the outcome says nothing.
     Failed {
         outcome: Outcome,

@@ -1,15 +1,17 @@
 //! One simulated node: the core's values that a storage node owns, and the requests on their way.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::actor::Actor;
 use crate::clock::context::CausalContext;
 use crate::clock::digest::RecordDigest;
 use crate::failure_view::FailureView;
 use crate::handoff::HintSchedule;
-use crate::id::NodeId;
+use crate::id::{Incarnation, NodeId, StoreId};
 use crate::quorum::{GetOp, PutOp};
 use crate::replica::{Minted, PutCommand};
+use crate::ring::PartitionSet;
+use crate::testing::sim::agent::Agent;
 use crate::testing::sim::network::{Answer, Endpoint};
 use crate::testing::sim::store::{Key, Store, Ticket};
 use crate::testing::sim::world::Event;
@@ -28,7 +30,11 @@ pub(super) enum Purpose {
     Get(u64),
     Put(u64),
     Repair,
-    Hint { key: Key, sent: RecordDigest },
+    /// A hint that is owed to `owed`, on its way to it or to an owner in its place.
+    Hint {
+        owed: NodeId,
+        key: Key,
+    },
     Probe,
 }
 
@@ -52,6 +58,9 @@ pub(super) struct GetRun {
     pub(super) key: Key,
     pub(super) asker: Asker,
     pub(super) timer: Option<Mono>,
+    pub(super) began: Mono,
+    /// When it began, everyone who has to have a record of the key had one.
+    pub(super) is_everywhere: bool,
 }
 
 #[derive(Debug)]
@@ -74,18 +83,23 @@ pub(super) enum Then {
     Answer { asker: Asker, answer: Answer },
 }
 
-/// Hints on their way to one target.
-#[derive(Debug, Default)]
-pub(super) struct Delivery {
+/// One hint on its way.
+#[derive(Debug)]
+pub(super) struct HintOut {
+    pub(super) sent: RecordDigest,
+    pub(super) to: Vec<NodeId>,
+    /// Who was sent it and has not answered yet.
     pub(super) open: usize,
     pub(super) failed: bool,
 }
 
+/// Hints of one target on their way.
+pub(super) type Delivery = BTreeMap<Key, HintOut>;
+
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) id: NodeId,
-    /// Which ring it knows: 0 before the change, 1 after.
-    pub(super) ring: usize,
+    pub(super) agent: Agent,
     pub(super) life: Life,
     /// Number of the process life; events of an earlier one come to nothing.
     pub(super) generation: u64,
@@ -95,6 +109,10 @@ pub(super) struct Node {
     /// The epoch and the mark of a clean stop, as on disk.
     pub(super) epoch: u64,
     pub(super) clean: bool,
+    pub(super) incarnation: Incarnation,
+    pub(super) store_id: StoreId,
+    /// The partitions that it says it holds completely, as on disk.
+    pub(super) held: Option<PartitionSet>,
     pub(super) store: Store,
     pub(super) flush_at: Mono,
     pub(super) durable: Ticket,
@@ -105,21 +123,26 @@ pub(super) struct Node {
     pub(super) calls: BTreeMap<u64, Call>,
     pub(super) gets: BTreeMap<u64, GetRun>,
     pub(super) puts: BTreeMap<u64, PutRun>,
+    /// Hints that were acknowledged: owed to, key, what.
+    pub(super) taken: BTreeSet<(NodeId, Key, RecordDigest)>,
     /// Milliseconds by which the wall clock leads, as a sum with a large offset.
     pub(super) skew_ms: u64,
 }
 
 impl Node {
-    pub(super) fn new(id: NodeId, skew_ms: u64) -> Self {
+    pub(super) fn new(id: NodeId, store_id: StoreId, agent: Agent, skew_ms: u64) -> Self {
         Self {
             id,
-            ring: 0,
+            agent,
             life: Life::Running,
             generation: 0,
             inbox: Vec::new(),
             actor: Actor::restarted(id, 0),
             epoch: 1,
             clean: false,
+            incarnation: Incarnation(1),
+            store_id,
+            held: None,
             store: Store::default(),
             flush_at: Mono(0),
             durable: 0,
@@ -130,11 +153,12 @@ impl Node {
             calls: BTreeMap::new(),
             gets: BTreeMap::new(),
             puts: BTreeMap::new(),
+            taken: BTreeSet::new(),
             skew_ms,
         }
     }
 
-    /// The process is gone: everything but the store is lost.
+    /// The processes are gone: everything but the disks is lost.
     pub(super) fn stop(&mut self) {
         self.life = Life::Down;
         self.generation += 1;
@@ -147,6 +171,7 @@ impl Node {
         self.calls.clear();
         self.gets.clear();
         self.puts.clear();
+        self.agent.stop();
     }
 
     /// A new process on the same store.
@@ -159,10 +184,23 @@ impl Node {
         };
         self.epoch = self.actor.id().epoch;
         self.clean = false;
+        self.incarnation = Incarnation(self.incarnation.0 + 1);
         let owed: Vec<NodeId> = self.store.hints().map(|(target, _)| target).collect();
         for target in owed {
             self.schedule.noted(target, now);
         }
+    }
+
+    /// A new, empty disk under the storage process, which must be down. The agent's disk, and with
+    /// it the id of the node, is another one and stays; the epoch is lost with the disk, so the
+    /// store begins beyond any that an earlier one can have used.
+    pub(super) fn wipe(&mut self, keys: usize, store_id: StoreId, epoch: u64) {
+        self.store.wipe(keys);
+        self.store_id = store_id;
+        self.incarnation = Incarnation(0);
+        self.held = None;
+        self.clean = false;
+        self.epoch = epoch;
     }
 }
 

@@ -8,18 +8,22 @@ use crate::clock::record::{Content, Record};
 use crate::entropy::Entropy;
 use crate::id::{NodeId, PutId};
 use crate::limits::TIMEOUT_MS_DEFAULT;
-use crate::params::Reconciliation;
+use crate::membership::member::MemberStatus;
+use crate::params::Durability;
 use crate::quorum::{PutEvent, ReplicaReply};
-use crate::replica::merge;
-use crate::testing::sim::config::Mutant;
-use crate::testing::sim::network::{Answer, Ask, Body, Endpoint, Message, Reply, Request};
-use crate::testing::sim::node::{Asker, Life, Then};
+use crate::replica::{merge, reconciled};
+use crate::testing::sim::config::Workload;
+use crate::testing::sim::founding::{PARTITIONS, object};
+use crate::testing::sim::history::PutEnd;
+use crate::testing::sim::mutant::Mutant;
+use crate::testing::sim::network::{Answer, Ask, Body, Endpoint, Merge, Message, Reply, Request};
+use crate::testing::sim::node::{Asker, Life, Purpose, Then};
 use crate::testing::sim::store::{Hint, Key, Ticket};
-use crate::testing::sim::world::{Event, World};
+use crate::testing::sim::world::{Event, World, index_of};
 use crate::testing::values::text_of;
 
-/// The simulated bucket keeps siblings.
-pub(super) const RULE: Reconciliation = Reconciliation::Siblings;
+/// Longest time that a buffered write stays in memory.
+const BUFFER_AGE_MAX: Duration = Duration::from_millis(50);
 
 /// The versions of a record by put, with the text of each (`None` for a tombstone).
 pub(super) fn versions_of(record: &Record) -> Vec<(PutId, Option<String>)> {
@@ -36,6 +40,9 @@ impl World {
                 Body::Ask { request, .. } => {
                     self.send(at, from, Body::Answer { request, answer: Answer::Refused });
                 }
+                Body::Gossip { round, .. } => {
+                    self.send(at, from, Body::GossipAnswer { round, message: None });
+                }
                 _ => {}
             }
             return;
@@ -46,15 +53,17 @@ impl World {
             Body::Reply { call, reply } => self.peer_replied(at, call, reply),
             Body::Refused { call } => self.peer_refused(at, call),
             Body::Answer { .. } => {}
+            Body::Gossip { round, message } => self.gossip_asked(at, from, round, *message),
+            Body::GossipAnswer { round, message } => self.gossip_answered(at, round, message),
         }
     }
 
     pub(super) fn serve_peer(&mut self, at: usize, from: Endpoint, call: u64, request: Request) {
-        let ticket = match request {
+        let merge = match request {
             Request::Ping => return self.reply(at, from, call, Reply::Pong),
             Request::Read { key, unless } => {
                 let reply = match self.read(at, key) {
-                    Err(()) => Reply::Unreadable,
+                    Err(()) => Reply::Failed,
                     Ok(ReplicaReply::Record(record))
                         if unless == Some(RecordDigest::of(&record)) =>
                     {
@@ -64,24 +73,66 @@ impl World {
                 };
                 return self.reply(at, from, call, reply);
             }
-            Request::Merge { key, record, hint_for: None } => self.merge(at, key, &record),
-            Request::Merge { key, record, hint_for: Some(target) } => {
-                self.keep_copy(at, target, key, &record)
-            }
+            Request::Merge(merge) => merge,
         };
-        if self.config.is(Mutant::AckBeforeStore) {
+        if self.refuses(at, &merge) {
+            return self.reply(at, from, call, Reply::Failed);
+        }
+        let Merge { key, record, hint_for, durability, .. } = merge;
+        let ticket = match hint_for.filter(|target| *target != self.nodes[at].id) {
+            None => self.merge(at, key, &record, durability),
+            Some(target) => self.keep_copy(at, target, key, &record, durability),
+        };
+        let is_hint = matches!(
+            self.nodes.get(from).and_then(|node| node.calls.get(&call)),
+            Some(call) if matches!(call.purpose, Purpose::Hint { .. })
+        );
+        if is_hint && self.config.crashes && !self.healed && self.rng.chance(1, 30) {
+            self.covered("target killed between apply and acknowledgement");
+            return self.crash(at);
+        }
+        if self.config.is(Mutant::AckBeforeStore) || durability == Durability::Buffered {
             return self.reply(at, from, call, Reply::Merged);
         }
         self.when_durable(at, ticket, Then::Acknowledge { to: from, call });
     }
 
+    /// Whether a merge is not this node's to take (I-27). A sender with a newer ring may know
+    /// better; one with an older ring must not leave data where nobody will look for it.
+    fn refuses(&mut self, at: usize, merge: &Merge) -> bool {
+        let node = &self.nodes[at];
+        let Some(view) = &node.agent.view else { return false };
+        if let Some(target) = merge.hint_for.filter(|target| *target != node.id) {
+            let gone = view.node(target).is_none_or(|info| info.status == MemberStatus::Removed);
+            if gone {
+                self.covered("hint for a removed node refused");
+            }
+            return gone;
+        }
+        let older = merge.ring.number < view.version().number;
+        let refused = older && !self.sets(at, merge.key).write_targets().contains(&node.id);
+        if refused {
+            self.covered("merge by an older ring refused");
+        }
+        refused
+    }
+
     pub(super) fn serve_ask(&mut self, at: usize, asker: Asker, ask: Ask) {
         let deadline = self.now.plus(Duration::from_millis(TIMEOUT_MS_DEFAULT));
+        let ring = self.nodes[at].agent.version();
+        if self.nodes[at].agent.view.is_none() {
+            return self.answer(at, asker, Answer::NotReady);
+        }
+        if self.nodes.iter().any(|other| other.agent.version() != ring) {
+            self.covered("request while views differ");
+        }
         match ask {
             Ask::Get { key } => self.start_get(at, asker, key, deadline),
-            Ask::Put { key, command, ring } => {
-                let stand_in = ring == self.nodes[at].ring;
-                self.start_put(at, asker, (key, command), stand_in, deadline);
+            Ask::Put { key, command, ring: theirs } => {
+                if theirs != ring {
+                    self.covered("router and coordinator see different rings");
+                }
+                self.start_put(at, asker, (key, command), theirs == ring, deadline);
             }
         }
     }
@@ -92,12 +143,14 @@ impl World {
         for copy in self.nodes[at].store.copies(key) {
             record = record.sync(copy);
         }
+        record = reconciled(record, self.config.reconciliation);
         if !record.is_empty() {
             return Ok(ReplicaReply::Record(record));
         }
         let node = &self.nodes[at];
-        let holds = self.replicas[0][key].owners.contains(&node.id) && !node.store.is_missing(key);
-        Ok(ReplicaReply::Absent { holds })
+        let partition = PARTITIONS.of(object(key).position());
+        let held = node.held.as_ref().is_some_and(|held| held.contains(partition));
+        Ok(ReplicaReply::Absent { holds: held && !node.store.is_missing(key) })
     }
 
     /// Loads a record; one that is found unreadable ends the epoch at once (rule b).
@@ -105,12 +158,12 @@ impl World {
         let loaded = self.nodes[at].store.load(key);
         if loaded.is_err() {
             self.covered("unreadable record");
-            self.end_epoch(at, 0);
+            self.end_epoch(at, 0, "epoch ended: a record is unreadable");
         }
         loaded
     }
 
-    pub(super) fn end_epoch(&mut self, at: usize, seen: u64) {
+    pub(super) fn end_epoch(&mut self, at: usize, seen: u64, rule: &'static str) {
         if self.config.is(Mutant::NoNewEpoch) {
             return;
         }
@@ -118,33 +171,76 @@ impl World {
         if node.actor.on_loss(seen) {
             // Persisted and flushed before anything is minted under it.
             node.epoch = node.actor.id().epoch;
-            self.covered("epoch ended");
+            self.covered(rule);
         }
     }
 
     /// Merges a record into the main store; the ticket says when it is durable.
-    pub(super) fn merge(&mut self, at: usize, key: Key, incoming: &Record) -> Ticket {
+    pub(super) fn merge(
+        &mut self,
+        at: usize,
+        key: Key,
+        incoming: &Record,
+        durability: Durability,
+    ) -> Ticket {
         let local = self.load(at, key).unwrap_or_default();
-        let merged = merge(&local, incoming, self.nodes[at].id, RULE);
+        let merged = merge(&local, incoming, self.nodes[at].id, self.config.reconciliation);
         if let Some(seen) = merged.lost_epoch {
-            self.covered("lost dot seen");
-            self.end_epoch(at, seen);
+            self.end_epoch(at, seen, "epoch ended: a merge shows a lost dot");
         }
-        let mut record = merged.record;
-        if self.config.is(Mutant::BiggerClockWins) {
-            record = if size(incoming) > size(&local) { incoming.clone() } else { local.clone() };
+        if local.contains(incoming) && merged.changed {
+            self.violate(format!(
+                "I-12: node {at} merged what it had of key {key}, and it changed"
+            ));
         }
+        let record = match self.config.mutant {
+            Some(Mutant::BiggerClockWins) if size(incoming) > size(&local) => incoming.clone(),
+            Some(Mutant::BiggerClockWins) => local.clone(),
+            Some(Mutant::LastArrivalWins) => last_arrival(&local, incoming, merged.record),
+            _ => merged.record,
+        };
         if record == local && !local.is_empty() {
             return self.nodes[at].store.last_ticket();
         }
         if record.sibling_count() > local.sibling_count().max(incoming.sibling_count()) {
             self.covered("siblings merged");
         }
+        if record.sibling_count() < local.sync(incoming).sibling_count() {
+            self.covered("last write chosen");
+        }
         self.demand(self.audit.record(key, &record));
+        self.demand_bound(key, &record);
         self.note(|| format!("node {at} key {key}: merged to {}", shown(&record)));
         let ticket = self.nodes[at].store.put(key, record);
-        self.flush_soon(at, ticket);
+        self.flush_soon(at, ticket, durability);
         ticket
+    }
+
+    /// I-9: clients that always present their last answer leave one sibling each, and one more for
+    /// each put of which they never got an answer, or that a retry made twice.
+    pub(super) fn demand_bound(&mut self, key: Key, record: &Record) {
+        if self.config.workload != Workload::Interleaved {
+            return;
+        }
+        let of_key = self.history.puts.values().filter(|put| put.key == key);
+        let loose = of_key.map(|put| {
+            let unanswered = usize::from(put.end == Some(PutEnd::Info));
+            unanswered + (put.minted as usize).saturating_sub(1)
+        });
+        let most = self.config.clients + loose.sum::<usize>();
+        if record.sibling_count() > most {
+            let count = record.sibling_count();
+            self.violate(format!("I-9: key {key} has {count} siblings, at most {most} are due"));
+        }
+    }
+
+    /// Whether every node that has to answer for the key has some version of it on its disk. A
+    /// read that begins now must not say that it is absent (I-22), whatever R is.
+    pub(super) fn is_everywhere(&self, key: Key) -> bool {
+        self.truth.holders(key).all(|id| {
+            let store = &self.nodes[index_of(id)].store;
+            !store.on_disk(key).is_empty() && !store.is_missing(key)
+        })
     }
 
     pub(super) fn keep_copy(
@@ -153,47 +249,68 @@ impl World {
         target: NodeId,
         key: Key,
         record: &Record,
+        durability: Durability,
     ) -> Ticket {
         self.covered("hint kept");
         self.note(|| format!("node {at} key {key}: hint for {target}: {}", shown(record)));
+        let rule = self.config.reconciliation;
         let copy = match self.nodes[at].store.hint(target, key) {
             Some(Hint::Copy(known)) => known.sync(record),
             // A copy beside a reference would take its place; so it takes in what it stood for.
             Some(Hint::Reference) => self.nodes[at].store.peek(key).sync(record),
             None => record.clone(),
         };
-        let ticket = self.nodes[at].store.put_hint(target, key, Hint::Copy(copy));
+        let copy = Hint::Copy(reconciled(copy, rule));
+        let ticket = self.nodes[at].store.put_hint(target, key, copy);
         self.nodes[at].schedule.noted(target, self.now);
-        self.flush_soon(at, ticket);
+        self.flush_soon(at, ticket, durability);
         ticket
     }
 
     pub(super) fn keep_reference(&mut self, at: usize, target: NodeId, key: Key) -> Ticket {
         self.covered("hint kept by reference");
         self.note(|| format!("node {at} key {key}: hint by reference for {target}"));
+        let rule = self.config.reconciliation;
         let node = &mut self.nodes[at];
         let ticket = match node.store.hint(target, key) {
             Some(Hint::Copy(known)) => {
-                let copy = known.sync(&node.store.peek(key));
+                let copy = reconciled(known.sync(&node.store.peek(key)), rule);
                 node.store.put_hint(target, key, Hint::Copy(copy))
             }
             _ => node.store.put_hint(target, key, Hint::Reference),
         };
         node.schedule.noted(target, self.now);
-        self.flush_soon(at, ticket);
+        self.flush_soon(at, ticket, Durability::Fsync);
         ticket
     }
 }
 
 /// Durability.
 impl World {
-    pub(super) fn flush_soon(&mut self, at: usize, ticket: Ticket) {
+    /// Durable writes are flushed one after the other, buffered ones with the next durable write
+    /// or when they are old enough.
+    pub(super) fn flush_soon(&mut self, at: usize, ticket: Ticket, durability: Durability) {
+        if durability == Durability::Buffered && !self.healed {
+            let age = u64::try_from(BUFFER_AGE_MAX.as_micros()).unwrap_or(u64::MAX);
+            let when = self.now.plus(Duration::from_micros(self.rng.below(age)));
+            let generation = self.nodes[at].generation;
+            return self.at(when, Event::Flushed { node: at, generation, ticket });
+        }
         let most = if self.healed { 300 } else { self.config.flush_us };
         let takes = Duration::from_micros(100 + self.rng.below(most));
         let node = &mut self.nodes[at];
         node.flush_at = node.flush_at.max(self.now.plus(takes));
         let (when, generation) = (node.flush_at, node.generation);
         self.at(when, Event::Flushed { node: at, generation, ticket });
+    }
+
+    /// Notes what has reached a disk that loses nothing.
+    pub(super) fn note_durable(&mut self, at: usize, stored: &[(Key, Record)]) {
+        if self.config.durability == Durability::Buffered && self.config.amnesiac != Some(at) {
+            for (key, record) in stored {
+                self.audit.stored(*key, record);
+            }
+        }
     }
 
     pub(super) fn when_durable(&mut self, at: usize, ticket: Ticket, then: Then) {
@@ -205,8 +322,9 @@ impl World {
     }
 
     pub(super) fn flushed(&mut self, at: usize, ticket: Ticket) {
+        let stored = self.nodes[at].store.flush(ticket);
+        self.note_durable(at, &stored);
         let node = &mut self.nodes[at];
-        node.store.flush(ticket);
         node.durable = node.durable.max(ticket);
         let durable = node.durable;
         let (due, rest) = std::mem::take(&mut node.waiting)
@@ -231,6 +349,14 @@ impl World {
 pub(super) fn shown(record: &Record) -> String {
     let puts: Vec<String> = record.siblings().map(|s| format!("{:x}", s.put_id.0)).collect();
     format!("{puts:?} {:?}", record.clock())
+}
+
+/// What a last-write-wins replica has that goes by arrival.
+fn last_arrival(local: &Record, incoming: &Record, joined: Record) -> Record {
+    if local.contains(incoming) || incoming.sibling_count() == 0 {
+        return joined;
+    }
+    Record::new(joined.clock().clone(), incoming.siblings().cloned())
 }
 
 /// What a naive replica would take for progress.

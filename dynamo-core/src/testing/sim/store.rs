@@ -138,17 +138,29 @@ impl Store {
         })
     }
 
-    /// Flushes everything up to `ticket`.
-    pub(super) fn flush(&mut self, ticket: Ticket) {
-        while self.pending.front().is_some_and(|(number, _)| *number <= ticket) {
-            if let Some((_, change)) = self.pending.pop_front() {
-                self.disk.apply(change);
-            }
-        }
+    /// Flushes everything up to `ticket`; returns the records that reached the disk.
+    pub(super) fn flush(&mut self, ticket: Ticket) -> Vec<(Key, Record)> {
+        let count = self.pending.iter().take_while(|(number, _)| *number <= ticket).count();
+        self.flush_first(count)
     }
 
-    pub(super) fn flush_all(&mut self) {
-        self.flush(Ticket::MAX);
+    /// Flushes everything.
+    pub(super) fn flush_all(&mut self) -> Vec<(Key, Record)> {
+        self.flush_first(self.pending.len())
+    }
+
+    fn flush_first(&mut self, count: usize) -> Vec<(Key, Record)> {
+        let mut stored = Vec::new();
+        for (_, change) in self.pending.drain(..count) {
+            match &change {
+                Change::Record(key, record) | Change::Hint(_, key, Some(Hint::Copy(record))) => {
+                    stored.push((*key, record.clone()));
+                }
+                Change::Hint(..) => {}
+            }
+            self.disk.apply(change);
+        }
+        stored
     }
 
     pub(super) fn unflushed(&self) -> usize {
@@ -156,11 +168,17 @@ impl Store {
     }
 
     /// A crash: the first `kept` unflushed writes happened to reach the disk, the rest is gone.
-    pub(super) fn crash(&mut self, kept: usize) {
-        for (_, change) in self.pending.drain(..).take(kept) {
-            self.disk.apply(change);
-        }
+    pub(super) fn crash(&mut self, kept: usize) -> Vec<(Key, Record)> {
+        let stored = self.flush_first(kept.min(self.pending.len()));
+        self.pending.clear();
         self.memory = self.disk.clone();
+        stored
+    }
+
+    /// Forgets all records (a bug, see [`super::mutant::Mutant::LeaverDropsAll`]).
+    pub(super) fn drop_records(&mut self) {
+        self.memory.records.clear();
+        self.disk.records.clear();
     }
 
     pub(super) fn rot(&mut self, key: Key) {
