@@ -47,6 +47,9 @@ pub const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// Bytes of request bodies in memory at once; a request that does not fit is 503 `overloaded`.
 pub const BODY_BUDGET_BYTES: usize = 256 * 1024 * 1024;
 
+/// Bytes that one chunk of a body may announce, the largest body of any route; more: 400 and close.
+pub const CHUNK_BYTES_MAX: u64 = dynamo_core::limits::PEER_MESSAGE_BYTES_MAX as u64;
+
 /// Bytes of a body on a method that has no use for one (GET, HEAD, DELETE): read and dropped up
 /// to here so that the connection stays usable; more: 413 and close.
 pub const IGNORED_BODY_BYTES_MAX: usize = 64 * 1024;

@@ -2,6 +2,7 @@
 //! understood is refused with one line that names the key and where it came from, and exit code
 //! [`EXIT_CONFIG`]: a mistyped setting must not silently be the default.
 
+pub mod checks;
 mod layers;
 mod secret;
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -55,7 +55,7 @@ fn read_private(path: &Path) -> Result<Vec<u8>, String> {
     let shown = path.display();
     let file = std::fs::File::open(path).map_err(|error| format!("{shown}: {error}"))?;
     let metadata = file.metadata().map_err(|error| format!("{shown}: {error}"))?;
-    if metadata.permissions().mode() & 0o077 != 0 {
+    if !is_private(metadata.mode(), metadata.uid()) {
         return Err(format!("{shown}: others than the owner may access it (chmod 600)"));
     }
     let mut content = Vec::new();
@@ -75,6 +75,12 @@ fn read_private(path: &Path) -> Result<Vec<u8>, String> {
         return Err(format!("{shown}: empty"));
     }
     Ok(content)
+}
+
+/// Whether a file with these permissions is for its owner alone, or mounted as Kubernetes mounts the
+/// secrets of a process that is not root: root's, unchangeable, readable for the group of the pod.
+fn is_private(mode: u32, owner: u32) -> bool {
+    mode & 0o077 == 0 || (owner == 0 && mode & 0o777 == 0o440)
 }
 
 impl fmt::Debug for Secret {
@@ -101,5 +107,27 @@ impl<'de> Deserialize<'de> for Secret {
         String::deserialize(deserializer)
             .map(|text| Self(text.into_bytes()))
             .map_err(|_| serde::de::Error::custom("a secret must be a string"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_owner_or_the_group_of_the_pod_may_read() {
+        let cases = [
+            (0o600, 1000, true),
+            (0o400, 0, true),
+            (0o440, 0, true),
+            (0o440, 1000, false),
+            (0o640, 0, false),
+            (0o444, 0, false),
+            (0o644, 1000, false),
+        ];
+        for (mode, owner, private) in cases {
+            // The upper bits say that it is a regular file.
+            assert_eq!(is_private(0o100_000 | mode, owner), private, "{mode:o} of {owner}");
+        }
     }
 }

@@ -162,3 +162,20 @@ fn secret_files_must_be_private() {
     std::fs::write(&path, "\n").unwrap();
     assert!(resolve("").unwrap_err().reason.contains("empty"));
 }
+
+#[test]
+fn shared_checks_name_the_setting_and_its_range() {
+    assert_eq!(checks::within("a.b", 3, 1..=3), Ok(()));
+    let refused = checks::within("a.b", 4, 1..=3).unwrap_err().to_string();
+    assert_eq!(refused, "a.b: must be 1 to 3");
+    for good in ["localhost:1", "10.0.0.1:7720", "[::1]:65535", "agent-0.agents.svc:7720"] {
+        assert_eq!(checks::host_port("peer", good), Ok(()), "{good}");
+    }
+    for bad in
+        ["", "host", "host:", ":1", "host:0", "host:65536", "http://host:1", "a b:1", "::1:1"]
+    {
+        assert_eq!(checks::host_port("peer", bad).unwrap_err().key, "peer", "{bad}");
+    }
+    assert_eq!(checks::directory("dir", std::path::Path::new("not/there/yet")), Ok(()));
+    assert_eq!(checks::directory("dir", std::path::Path::new("")).unwrap_err().key, "dir");
+}

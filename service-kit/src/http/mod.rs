@@ -1,15 +1,20 @@
 //! HTTP/1.1 as every Atoll process serves it: one accept loop with limits, strict requests, bounded
 //! bodies, one error table.
 
+mod activity;
 pub mod admin;
 pub mod admission;
 pub mod body;
 mod connection;
 pub mod error;
 pub mod fallback;
+mod framing;
 pub mod json;
 mod problem;
+mod refusal;
 pub mod request_id;
 pub mod server;
+mod server_metrics;
 mod service;
+mod slots;
 pub mod strict;

@@ -23,7 +23,9 @@ use crate::limits::ERROR_DETAIL_BYTES_MAX;
 /// The media type of every error answer.
 pub(crate) const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 
-/// Prefix of the `type` of a problem; the code follows.
+/// Prefix of the `type` of a problem; the code follows, which is also its anchor in
+/// `docs/errors.md`. A name and not an address (RFC 9457, section 3.1.1): it is never fetched, and it
+/// does not change with the place where the documentation is published.
 const TYPE_PREFIX: &str = "https://atoll.example/errors#";
 
 /// Seconds after which a shed caller may try again, where nothing better is known.

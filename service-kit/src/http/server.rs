@@ -5,32 +5,31 @@
 //! Invariants: HTTP/2 is not spoken; at most one request of a connection runs at a time; after
 //! `serve` returns no task of the server is left.
 
-use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::IntGauge;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::connection::{Activity, ConnectionIo, PhaseLimits, Verdict};
-use super::error::ErrorCode;
+use super::activity::{Activity, PhaseLimits, Verdict};
+use super::connection::ConnectionIo;
+pub use super::server_metrics::ServerMetrics;
 use super::service::ConnectionContext;
+use super::slots::Slots;
 use crate::limits::{
     ACCEPT_RETRY, CLIENT_CONNECTION_LIFETIME, CLIENT_REQUESTS_PER_CONNECTION_MAX, CONNECTIONS_MAX,
     CONNECTIONS_PER_IP_MAX, HEAD_BYTES_MAX, HEADER_READ_TIMEOUT, KEEP_ALIVE_IDLE, LISTEN_BACKLOG,
     PEER_HEAD_BYTES_MAX, PEER_REQUESTS_PER_CONNECTION_MAX,
 };
-use crate::metrics::MetricsError;
 use crate::rng::{OsEntropy, jittered};
 use crate::shutdown::Shutdown;
 use crate::time::Clock;
@@ -128,64 +127,6 @@ impl ServerLimits {
     }
 }
 
-/// Counters of one listener, cached.
-#[derive(Debug, Clone)]
-pub struct ServerMetrics {
-    open: IntGauge,
-    accepted: IntCounter,
-    over_cap: IntCounter,
-    accept_errors: IntCounter,
-    dropped: IntCounter,
-    panics: IntCounter,
-    refused: IntCounterVec,
-}
-
-impl ServerMetrics {
-    /// Registers the counters of the listener called `listener`.
-    ///
-    /// # Errors
-    /// When the registry already has a listener of this name.
-    pub fn register(registry: &Registry, listener: &'static str) -> Result<Self, MetricsError> {
-        let opts = |name: &str, help: &str| Opts::new(name, help).const_label("listener", listener);
-        let counter = |name: &str, help: &str| -> Result<IntCounter, MetricsError> {
-            let counter = IntCounter::with_opts(opts(name, help))?;
-            registry.register(Box::new(counter.clone()))?;
-            Ok(counter)
-        };
-        let open =
-            IntGauge::with_opts(opts("atoll_http_connections", "Connections that are open."))?;
-        registry.register(Box::new(open.clone()))?;
-        let refused = IntCounterVec::new(
-            opts("atoll_http_refused_total", "Requests refused before any route was looked up."),
-            &["code"],
-        )?;
-        registry.register(Box::new(refused.clone()))?;
-        Ok(Self {
-            open,
-            accepted: counter("atoll_http_connections_accepted_total", "Connections accepted.")?,
-            over_cap: counter(
-                "atoll_http_connections_over_cap_total",
-                "Connections refused because the listener or the address had too many.",
-            )?,
-            accept_errors: counter("atoll_http_accept_errors_total", "Failed accepts.")?,
-            dropped: counter(
-                "atoll_http_connections_dropped_total",
-                "Connections dropped because a head or the taking of an answer was too slow.",
-            )?,
-            panics: counter("atoll_http_panics_total", "Requests whose handler panicked.")?,
-            refused,
-        })
-    }
-
-    pub(super) fn refused(&self, code: ErrorCode) {
-        self.refused.with_label_values(&[code.as_str()]).inc();
-    }
-
-    pub(super) fn panicked(&self) {
-        self.panics.inc();
-    }
-}
-
 /// Serves one router on one listener.
 #[derive(Debug, Clone)]
 pub struct HttpServer {
@@ -219,13 +160,13 @@ impl HttpServer {
     ) -> DrainReport {
         let tasks = TaskTracker::new();
         let abort = CancellationToken::new();
-        let gate = Gate::new(&self.limits);
+        let slots = Slots::new(self.limits.connections_max, self.limits.connections_per_ip_max);
         // Done once here instead of once per request.
         let router = router.with_state(());
         while let Some(accepted) = shutdown.unless_requested(listener.listener.accept()).await {
             match accepted {
                 Ok((stream, client)) => {
-                    let Some(slot) = gate.admit(client.ip()) else {
+                    let Some(slot) = slots.take(client.ip()) else {
                         self.metrics.over_cap.inc();
                         refuse_over_cap(&stream);
                         continue;
@@ -385,88 +326,5 @@ impl Drop for OpenConnection<'_> {
 fn refuse_over_cap(stream: &TcpStream) {
     if let Err(error) = stream.try_write(FULL) {
         tracing::debug!(%error, "a refused connection did not take its answer");
-    }
-}
-
-/// Connections by address.
-type PerIp = Arc<Mutex<HashMap<IpAddr, usize>>>;
-
-/// Decides which connections get a slot.
-#[derive(Debug, Clone)]
-struct Gate {
-    slots: Arc<Semaphore>,
-    per_ip: PerIp,
-    per_ip_max: usize,
-}
-
-/// The right to one connection, given back when dropped.
-#[derive(Debug)]
-struct Slot {
-    _permit: OwnedSemaphorePermit,
-    counted: Option<(IpAddr, PerIp)>,
-}
-
-impl Gate {
-    fn new(limits: &ServerLimits) -> Self {
-        Self {
-            slots: Arc::new(Semaphore::new(limits.connections_max.min(Semaphore::MAX_PERMITS))),
-            per_ip: Arc::default(),
-            per_ip_max: limits.connections_per_ip_max,
-        }
-    }
-
-    fn admit(&self, ip: IpAddr) -> Option<Slot> {
-        let permit = Arc::clone(&self.slots).try_acquire_owned().ok()?;
-        if ip.to_canonical().is_loopback() {
-            return Some(Slot { _permit: permit, counted: None });
-        }
-        let mut counts = self.per_ip.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(ip).or_insert(0);
-        if *count >= self.per_ip_max {
-            return None;
-        }
-        *count += 1;
-        Some(Slot { _permit: permit, counted: Some((ip, Arc::clone(&self.per_ip))) })
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        let Some((ip, counts)) = &self.counted else { return };
-        let mut counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(ip) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(ip);
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn slots_are_bounded_in_all_and_per_address() {
-        let limits = ServerLimits {
-            connections_max: 4,
-            connections_per_ip_max: 2,
-            ..ServerLimits::client()
-        };
-        let gate = Gate::new(&limits);
-        let one: IpAddr = [10, 0, 0, 1].into();
-        let two: IpAddr = [10, 0, 0, 2].into();
-        let first = gate.admit(one).unwrap();
-        let _second = gate.admit(one).unwrap();
-        assert!(gate.admit(one).is_none(), "too many of one address");
-        drop(first);
-        let _third = gate.admit(one).unwrap();
-        let _fourth = gate.admit(two).unwrap();
-        let local = gate.admit([127, 0, 0, 1].into()).unwrap();
-        assert!(gate.admit(two).is_none(), "too many in all");
-        drop(local);
-        assert!(gate.admit(two).is_some());
-        assert_eq!(gate.per_ip.lock().unwrap().len(), 2);
     }
 }

@@ -20,9 +20,11 @@ use hyper::body::{Body as _, Incoming};
 use tower::Service;
 use tracing::Instrument;
 
+use super::activity::Activity;
 use super::body::discard;
-use super::connection::{Activity, AnswerBody};
+use super::connection::AnswerBody;
 use super::error::{ErrorCode, Problem};
+use super::framing::Fault;
 use super::problem::Answered;
 use super::request_id::{RequestId, X_REQUEST_ID};
 use super::server::ServerMetrics;
@@ -42,10 +44,10 @@ pub(super) struct ConnectionContext {
 impl ConnectionContext {
     /// Handles one request. Infallible: whatever goes wrong is an answer.
     pub(super) async fn handle(&self, request: Request<Incoming>) -> http::Response<AnswerBody> {
-        self.activity.request_begins();
+        let fault = self.activity.request_begins();
         let (mut parts, incoming) = request.into_parts();
         let id = RequestId::accept_or_mint(&parts.headers);
-        let mut response = match self.prepare(&mut parts, incoming).await {
+        let mut response = match self.prepare(&mut parts, incoming, fault).await {
             Ok(body) => self.route(parts, body, &id).await,
             Err(problem) => {
                 self.metrics.refused(problem.code());
@@ -62,7 +64,15 @@ impl ConnectionContext {
         response.map(|body| AnswerBody::new(body, Arc::clone(&self.activity)))
     }
 
-    async fn prepare(&self, parts: &mut Parts, incoming: Incoming) -> Result<Body, Problem> {
+    async fn prepare(
+        &self,
+        parts: &mut Parts,
+        incoming: Incoming,
+        fault: Option<Fault>,
+    ) -> Result<Body, Problem> {
+        if let Some(fault) = fault {
+            return Err(fault.problem());
+        }
         strict::check(parts)?;
         if incoming.is_end_stream() {
             return Ok(Body::empty());

@@ -2,9 +2,9 @@
 //! `Transfer-Encoding: gzip, chunked`): one meaning for every message, or none. Runs before any
 //! route is looked up, on every listener.
 //!
-//! Not here: rules that depend on the route (empty keys, parameters, media types). Of hyper's own:
-//! a repeated equal Content-Length, and Content-Length beside Transfer-Encoding, are resolved by
-//! hyper before we see the request (chunked wins); what is still visible is refused here.
+//! Not here: rules that depend on the route (empty keys, parameters, media types), and what hyper
+//! settles before a request is visible ([`super::framing`]: lengths, fragments, versions). Framing
+//! that is visible is checked all the same.
 
 use http::header::{
     AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderName,

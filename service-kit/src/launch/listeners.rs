@@ -8,6 +8,7 @@ use axum::Router;
 use serde::{Deserialize, Serialize};
 
 use super::{RunError, ServiceConfig, ServiceContext};
+use crate::config::checks::within;
 use crate::config::{Invalid, Validate};
 use crate::datadir::write_atomic;
 use crate::http::admin;
@@ -59,15 +60,8 @@ impl RuntimeConfig {
 
 impl Validate for RuntimeConfig {
     fn validate(&self) -> Result<(), Invalid> {
-        if self.worker_threads > WORKER_THREADS_MAX {
-            let reason = format!("must be at most {WORKER_THREADS_MAX}");
-            return Err(Invalid::new("runtime.worker_threads", reason));
-        }
-        if self.drain_timeout_ms > DRAIN_TIMEOUT_MS_MAX {
-            let reason = format!("must be at most {DRAIN_TIMEOUT_MS_MAX}");
-            return Err(Invalid::new("runtime.drain_timeout_ms", reason));
-        }
-        Ok(())
+        within("runtime.worker_threads", self.worker_threads, 0..=WORKER_THREADS_MAX)?;
+        within("runtime.drain_timeout_ms", self.drain_timeout_ms, 0..=DRAIN_TIMEOUT_MS_MAX)
     }
 }
 
@@ -217,4 +211,39 @@ impl<C: ServiceConfig> ServiceContext<C> {
 
 fn write_ports(path: &Path, ports: &Ports<'_>) -> std::io::Result<()> {
     write_atomic(path, &serde_json::to_vec(ports)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_local_unless_said_otherwise() {
+        let cases = [
+            ("127.0.0.1:0", "[::1]:7701", false, None),
+            ("0.0.0.0:7700", "192.0.2.1:7701", true, None),
+            ("[::ffff:127.0.0.1]:7700", "127.0.0.1:0", false, None),
+            ("nowhere", "127.0.0.1:0", false, Some("listen")),
+            ("localhost:7700", "127.0.0.1:0", false, Some("listen")),
+            ("127.0.0.1", "127.0.0.1:0", false, Some("listen")),
+            ("0.0.0.0:7700", "127.0.0.1:0", false, Some("listen")),
+            ("127.0.0.1:0", "[::]:7701", false, Some("metrics_listen")),
+            ("127.0.0.1:0", "", true, Some("metrics_listen")),
+        ];
+        for (listen, metrics_listen, insecure_allow_remote, refused) in cases {
+            let base = BaseSettings { listen, metrics_listen, insecure_allow_remote };
+            let key = base.validate().map_err(|invalid| invalid.key);
+            assert_eq!(key.err().as_deref(), refused, "{base:?}");
+        }
+    }
+
+    #[test]
+    fn threads_and_drain_are_bounded() {
+        let defaults = RuntimeConfig::default();
+        assert_eq!(defaults.validate(), Ok(()));
+        let wrong = RuntimeConfig { worker_threads: WORKER_THREADS_MAX + 1, ..defaults.clone() };
+        assert_eq!(wrong.validate().unwrap_err().key, "runtime.worker_threads");
+        let wrong = RuntimeConfig { drain_timeout_ms: DRAIN_TIMEOUT_MS_MAX + 1, ..defaults };
+        assert_eq!(wrong.validate().unwrap_err().key, "runtime.drain_timeout_ms");
+    }
 }

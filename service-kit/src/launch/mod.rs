@@ -32,7 +32,8 @@ use crate::worker::WorkerMetrics;
 const RUNTIME_STOP: Duration = Duration::from_secs(2);
 
 /// Settings of a service. The struct has top-level `listen`, `metrics_listen` and
-/// `insecure_allow_remote`, and the tables `[runtime]` and `[telemetry]`.
+/// `insecure_allow_remote`, and the tables `[runtime]` and `[telemetry]`. These are checked here for
+/// every service; its own [`Validate`] checks the rest.
 pub trait ServiceConfig:
     Serialize + DeserializeOwned + Default + Validate + Send + Sync + 'static
 {
@@ -192,10 +193,15 @@ pub fn settings<C: ServiceConfig>(
     extra: Vec<Override>,
 ) -> Result<C, ConfigError> {
     let config: C = config::load(&flags.sources(std::env::vars_os(), extra)?)?;
+    check_common(&config)?;
+    Ok(config)
+}
+
+/// What every service has to get right.
+fn check_common(config: &impl ServiceConfig) -> Result<(), Invalid> {
     config.telemetry().validate()?;
     config.runtime().validate()?;
-    config.base().validate()?;
-    Ok(config)
+    config.base().validate()
 }
 
 #[expect(clippy::print_stdout, reason = "this output is what the flag asks for")]

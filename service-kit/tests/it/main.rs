@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a broken assumption is a failed test")]
 
+mod error_docs;
 mod harness;
 mod launch;
 mod peer;
