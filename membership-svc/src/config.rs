@@ -4,16 +4,15 @@
 use std::path::PathBuf;
 
 use dynamo_core::limits::{
-    GOSSIP_INTERVAL_MS, PARTITIONS_DEFAULT, REPLICAS_DEFAULT, REPLICAS_MAX, WEIGHT_DEFAULT,
+    CHANGES_MAX, GOSSIP_INTERVAL_MS, PARTITIONS_DEFAULT, REPLICAS_DEFAULT, REPLICAS_MAX,
+    WEIGHT_DEFAULT,
 };
-use dynamo_core::membership::member::{
-    Addresses, check_address, check_name, check_weight, check_zone,
-};
+use dynamo_core::membership::member::{Addresses, check_name, check_weight, check_zone};
 use dynamo_core::membership::plan::FoundingParams;
 use dynamo_core::params::BucketProps;
 use dynamo_core::ring::Partitions;
 use serde::{Deserialize, Serialize};
-use service_kit::config::{Invalid, Validate};
+use service_kit::config::{Invalid, Validate, checks};
 use service_kit::launch::{BaseSettings, RuntimeConfig, ServiceConfig};
 use service_kit::telemetry::TelemetryConfig;
 
@@ -66,12 +65,21 @@ impl FoundingConfig {
     pub fn params(&self) -> Result<FoundingParams, Invalid> {
         let partitions = Partitions::new(self.partitions)
             .map_err(|error| Invalid::new("founding.partitions", error.to_string()))?;
-        if !(1..=REPLICAS_MAX).contains(&self.spacing) {
-            return Err(Invalid::new("founding.spacing", format!("must be 1..{REPLICAS_MAX}")));
-        }
+        checks::within("founding.spacing", self.spacing, 1..=REPLICAS_MAX)?;
         let defaults = BucketProps { n: self.spacing, ..BucketProps::default() };
         Ok(FoundingParams { partitions, spacing: self.spacing, defaults })
     }
+}
+
+/// Joining without an administrator: where starting a new node is the decision that it shall join.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct JoinConfig {
+    /// Whether this node, unless it is or was a member, joins by itself.
+    pub auto: bool,
+    /// Names of the nodes that found a cluster where there is none, the same on all of them; the
+    /// first does it when it knows all. Empty for joining an existing cluster only.
+    pub founders: Vec<String>,
 }
 
 /// All settings.
@@ -102,6 +110,8 @@ pub struct Config {
     pub advertise: AdvertiseConfig,
     /// What a cluster is founded with.
     pub founding: FoundingConfig,
+    /// Joining without an administrator.
+    pub join: JoinConfig,
     /// The `[runtime]` table.
     pub runtime: RuntimeConfig,
     /// The `[telemetry]` table.
@@ -123,6 +133,7 @@ impl Default for Config {
             gossip_interval_ms: GOSSIP_INTERVAL_MS,
             advertise: AdvertiseConfig::default(),
             founding: FoundingConfig::default(),
+            join: JoinConfig::default(),
             runtime: RuntimeConfig::default(),
             telemetry: TelemetryConfig::default(),
         }
@@ -153,9 +164,7 @@ impl Validate for Config {
     fn validate(&self) -> Result<(), Invalid> {
         let invalid =
             |key: &str, error: &dyn std::fmt::Display| Invalid::new(key, error.to_string());
-        if self.data_dir.as_os_str().is_empty() {
-            return Err(Invalid::new("data_dir", "must name a directory"));
-        }
+        checks::directory("data_dir", &self.data_dir)?;
         if !self.name.is_empty() {
             check_name(&self.name).map_err(|e| invalid("name", &e))?;
         }
@@ -165,17 +174,21 @@ impl Validate for Config {
             return Err(Invalid::new("seeds", format!("at most {SEEDS_MAX} addresses")));
         }
         for seed in &self.seeds {
-            check_address(seed).map_err(|e| invalid("seeds", &e))?;
+            checks::host_port("seeds", seed)?;
         }
         if !self.seed_dns.is_empty() {
-            check_address(&self.seed_dns).map_err(|e| invalid("seed_dns", &e))?;
+            checks::host_port("seed_dns", &self.seed_dns)?;
+        }
+        if self.join.founders.len() > CHANGES_MAX - 1 {
+            let reason = format!("at most {}", CHANGES_MAX - 1);
+            return Err(Invalid::new("join.founders", reason));
+        }
+        for founder in &self.join.founders {
+            check_name(founder).map_err(|e| invalid("join.founders", &e))?;
         }
         self.addresses("").check().map_err(|e| invalid("advertise", &e))?;
         let interval = GOSSIP_INTERVAL_MS_MIN..=GOSSIP_INTERVAL_MS_MAX;
-        if !interval.contains(&self.gossip_interval_ms) {
-            let reason = format!("must be {GOSSIP_INTERVAL_MS_MIN}..{GOSSIP_INTERVAL_MS_MAX}");
-            return Err(Invalid::new("gossip_interval_ms", reason));
-        }
+        checks::within("gossip_interval_ms", self.gossip_interval_ms, interval)?;
         self.founding.params().map(drop)
     }
 }
@@ -220,6 +233,7 @@ mod tests {
         check("gossip_interval_ms", &|c| c.gossip_interval_ms = 0);
         check("founding.partitions", &|c| c.founding.partitions = 960);
         check("founding.spacing", &|c| c.founding.spacing = 0);
+        check("join.founders", &|c| c.join.founders = vec!["a b".into()]);
         check("data_dir", &|c| c.data_dir = PathBuf::new());
     }
 }

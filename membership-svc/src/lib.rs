@@ -10,6 +10,7 @@
 //! | [`agent`] | the one place where the view changes: judge, make durable, apply, publish |
 //! | [`store`] | the file: identity, history, registers, last known states |
 //! | `gossip` | performs the effects of gossip, once a second |
+//! | `join` | joins the ring by itself, once, where it is configured to |
 //! | [`seeds`] | addresses of the seeds, from a list and from DNS |
 //! | [`api`] | routes |
 //! | [`metrics`] | what Prometheus sees |
@@ -26,6 +27,7 @@ pub mod seeds;
 pub mod store;
 
 mod gossip;
+mod join;
 mod service;
 
 pub use config::Config;

@@ -18,6 +18,7 @@ use crate::agent::{Agent, Parts};
 use crate::api;
 use crate::config::Config;
 use crate::gossip;
+use crate::join;
 use crate::metrics::Metrics;
 use crate::seeds::Seeds;
 use crate::store::{Identity, Store, StoreError};
@@ -92,10 +93,10 @@ pub async fn run(context: ServiceContext<Config>, listeners: Listeners) -> Resul
             Store::open(&config.data_dir, || NodeId::random(&mut entropy))
         })
     };
-    let (store, identity, everything) = match opened.await {
-        Ok(opened) => opened.map_err(|error| refused(&error))?,
-        Err(error) => return Err(RunError::Failed(format!("opening the data directory: {error}"))),
-    };
+    let (store, identity, everything) = opened
+        .await
+        .map_err(|error| RunError::Failed(format!("opening the data directory: {error}")))?
+        .map_err(|error| refused(&error))?;
     let mut me = first_state(&config, identity, &advertised, &mut context.entropy.clone());
     // The storage node may be running all along: what it reported last holds until it reports
     // again, so that the restart of this process is no news about it.
@@ -119,12 +120,8 @@ pub async fn run(context: ServiceContext<Config>, listeners: Listeners) -> Resul
         ring = %view.version(),
         "membership agent starts"
     );
-    let client = PeerClient::new(
-        PeerConfig::default(),
-        peer_identity.clone(),
-        context.clock.clone(),
-        context.peer_metrics.clone(),
-    );
+    let (clock, metrics) = (context.clock.clone(), context.peer_metrics.clone());
+    let client = PeerClient::new(PeerConfig::default(), peer_identity.clone(), clock, metrics);
     let gate = PeerGate::register(peer_identity.clone(), context.clock.clone(), &context.registry)?;
     let agent = Agent::new(Parts {
         view,
@@ -142,11 +139,18 @@ pub async fn run(context: ServiceContext<Config>, listeners: Listeners) -> Resul
         Duration::from_millis(config.gossip_interval_ms),
         context.shutdown.clone(),
     ));
+    let joining = config.join.auto.then(|| {
+        let founders = config.join.founders.clone();
+        tokio::spawn(join::run(Arc::clone(&agent), founders, context.shutdown.clone()))
+    });
     let routes = api::router(agent, &gate, &context)?;
     let served = context.serve_pair(listeners, routes, ServerLimits::peer()).await;
     context.shutdown.request();
-    if let Err(error) = gossiping.await {
-        tracing::error!(%error, "the gossip task ended abnormally");
+    for (task, name) in [(joining, "joining"), (Some(gossiping), "gossip")] {
+        let Some(task) = task else { continue };
+        if let Err(error) = task.await {
+            tracing::error!(%error, name, "a task ended abnormally");
+        }
     }
     served
 }

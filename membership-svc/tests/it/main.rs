@@ -4,4 +4,5 @@
 
 mod cluster;
 mod hostile;
+mod join;
 mod support;

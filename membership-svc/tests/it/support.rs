@@ -14,6 +14,7 @@ use dynamo_core::wire::membership::{
 use dynamo_core::wire::ring::RING_PATH;
 use http::header::{CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use membership_svc::config::JoinConfig;
 use membership_svc::{Config, run};
 use prometheus::Registry;
 use service_kit::http::error::{ErrorCode, Problem};
@@ -38,6 +39,16 @@ pub(crate) struct TestAgent {
 
 /// Starts an agent on `directory`.
 pub(crate) async fn start(directory: &Path, name: &str, seeds: &[String]) -> TestAgent {
+    start_joining(directory, name, seeds, JoinConfig::default()).await
+}
+
+/// Starts an agent on `directory` that joins as `join` says.
+pub(crate) async fn start_joining(
+    directory: &Path,
+    name: &str,
+    seeds: &[String],
+    join: JoinConfig,
+) -> TestAgent {
     let mut config = Config {
         listen: "127.0.0.1:0".into(),
         metrics_listen: "127.0.0.1:0".into(),
@@ -46,6 +57,7 @@ pub(crate) async fn start(directory: &Path, name: &str, seeds: &[String]) -> Tes
         zone: format!("zone-{name}"),
         seeds: seeds.to_vec(),
         gossip_interval_ms: 20,
+        join,
         ..Config::default()
     };
     config.founding.partitions = 64;
@@ -149,6 +161,7 @@ impl Client {
             epoch: 1,
             incarnation: Incarnation(1),
             holds: None,
+            leftover: false,
             bytes: None,
         };
         let body = serde_json::to_string(&report).unwrap();
