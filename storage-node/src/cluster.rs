@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use dynamo_core::cluster_view::ClusterView;
 use dynamo_core::id::NodeId;
+use dynamo_core::transfer::Inventory;
 use dynamo_core::wire::membership::{LOCAL_STORAGE_PATH, LocalStorage, NODE_PATH, NodeView};
 use dynamo_core::wire::ring::RingSnapshot;
 use http::header::CONTENT_TYPE;
@@ -20,6 +21,7 @@ use tokio::sync::watch;
 use crate::limits::{ADVERTISE_INTERVAL, AGENT_RETRY, AGENT_TIMEOUT};
 use crate::node::Node;
 use crate::node_file::NodeFileError;
+use crate::store::StoreError;
 
 /// The readiness condition: a ring is known, and this node may serve under it.
 pub const RING_READY: &str = "ring";
@@ -108,7 +110,17 @@ pub async fn follow(
         if let Some(view) = view {
             node.epochs.join_cluster(view.cluster())?;
             identity.set_cluster(view.cluster());
-            adopt(&node, &view).await;
+            let mut told = false;
+            while let Err(error) = adopt(&node, &view).await {
+                // Until the store takes writes again the node works with the ring before.
+                if !std::mem::replace(&mut told, true) {
+                    tracing::error!(%error, "a new ring could not be taken over; trying again");
+                }
+                let pause = tokio::time::sleep(AGENT_RETRY);
+                if shutdown.unless_requested(pause).await.is_none() {
+                    return Ok(());
+                }
+            }
             readiness.set(RING_READY);
             changed.notify_one();
         }
@@ -119,9 +131,11 @@ pub async fn follow(
     }
 }
 
-/// Works under `view` from now on.
-async fn adopt(node: &Node, view: &Arc<ClusterView>) {
-    claim_founding(node, view).await;
+/// Works under `view` from now on. What the node has and how its tree sorts the buckets fit the
+/// ring before it is used.
+async fn adopt(node: &Node, view: &Arc<ClusterView>) -> Result<(), StoreError> {
+    node.adopt_inventory(view).await?;
+    node.store.sort_buckets(view).await?;
     let number = i64::try_from(view.version().number).unwrap_or(i64::MAX);
     node.metrics.ring_version.set(number);
     node.view.store(Some(Arc::clone(view)));
@@ -137,26 +151,7 @@ async fn adopt(node: &Node, view: &Arc<ClusterView>) {
     node.metrics.peers.up.set(up);
     node.metrics.peers.down.set(down);
     node.handoff.wake();
-}
-
-/// A store that founded the cluster and has never held anything holds its share of it: there is
-/// nothing to hold yet.
-async fn claim_founding(node: &Node, view: &ClusterView) {
-    let founder = view.is_founding_store(node.me, node.epochs.file().store_id);
-    if !founder || node.held.load().is_some() {
-        return;
-    }
-    let share = view.founding_holds(node.me);
-    match node.store.set_held(share.clone()).await {
-        Ok(()) => {
-            tracing::info!(partitions = share.len(), "founder: its partitions are held, empty");
-            node.metrics.partitions_held.set(i64::try_from(share.len()).unwrap_or(i64::MAX));
-            node.held.store(Some(Arc::new(share)));
-        }
-        // The next ring, or the next start, tries again; until then reads are refused rather
-        // than answered wrongly.
-        Err(error) => tracing::error!(%error, "the held partitions could not be written"),
-    }
+    Ok(())
 }
 
 /// Tells the local agent about the store, each second and on every change, until the stop.
@@ -173,12 +168,14 @@ pub async fn advertise(
     let mut healthy = true;
     loop {
         let file = node.epochs.file();
+        let inventory = node.possession.inventory();
         let local = LocalStorage {
             node: node.me,
             store_id: file.store_id,
             epoch: node.epochs.actor().epoch,
             incarnation: file.incarnation,
-            holds: node.held.load_full().map(|held| held.as_ref().clone()),
+            holds: inventory.as_deref().map(Inventory::advertised),
+            leftover: inventory.as_deref().is_some_and(Inventory::has_leftover),
             bytes: None,
         };
         // Ids, numbers and text: encoding cannot fail, and an empty body would be refused.

@@ -3,21 +3,30 @@
 
 use std::path::PathBuf;
 
+use dynamo_core::admission::{SliceController, Thresholds};
 use dynamo_core::limits::{
-    HINT_AGE_MS_MAX, HINT_BYTES_MAX, HINTS_MAX, PEER_MESSAGE_BYTES_MAX, VALUE_BYTES_MAX,
+    HINT_AGE_MS_MAX, HINT_BYTES_MAX, HINTS_MAX, PEER_MESSAGE_BYTES_MAX, SLICES_MAX, SLICES_MIN,
+    VALUE_BYTES_MAX,
 };
 use serde::{Deserialize, Serialize};
-use service_kit::config::{Invalid, Secret, Validate};
+use service_kit::config::{Invalid, Secret, Validate, checks};
 use service_kit::launch::{BaseSettings, RuntimeConfig, ServiceConfig};
 use service_kit::telemetry::TelemetryConfig;
 
 use crate::limits::{
-    COORDINATED_MAX_DEFAULT, REPLICA_MESSAGES_MAX_DEFAULT, STORE_CACHE_BYTES_DEFAULT,
+    COORDINATED_MAX_DEFAULT, REPLICA_MESSAGES_MAX_DEFAULT, SCRUB_INTERVAL_S_DEFAULT,
+    STORE_CACHE_BYTES_DEFAULT,
 };
 use crate::store::EngineKind;
 
 /// Largest settable number of requests at once.
 const IN_FLIGHT_MAX: usize = 1_000_000;
+
+/// Largest settable threshold of a latency, in milliseconds.
+const LATENCY_MS_MAX: u64 = 60_000;
+
+/// Longest settable time of a full pass of the scrub: a year.
+const SCRUB_INTERVAL_S_MAX: u64 = 365 * 24 * 60 * 60;
 
 /// Smallest page cache that redb works with.
 const CACHE_BYTES_MIN: usize = 1024 * 1024;
@@ -48,6 +57,8 @@ pub struct StorageConfig {
     pub hints: HintSettings,
     /// The `[limits]` table.
     pub limits: LimitSettings,
+    /// The `[background]` table.
+    pub background: BackgroundSettings,
     /// The `[runtime]` table.
     pub runtime: RuntimeConfig,
     /// The `[telemetry]` table.
@@ -62,6 +73,9 @@ pub struct StoreSettings {
     pub engine: EngineKind,
     /// Bytes of the page cache.
     pub cache_bytes: usize,
+    /// Whether the Merkle tree is kept. Without it replicas are not compared and nothing is
+    /// scrubbed: only for measuring what it costs.
+    pub tree: bool,
 }
 
 /// How hints are kept.
@@ -88,6 +102,55 @@ pub struct LimitSettings {
     pub value_bytes: usize,
 }
 
+/// How much is done beside requests.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BackgroundSettings {
+    /// Whether the slices follow what requests experience; otherwise there are always
+    /// `slices_max`.
+    pub controller: bool,
+    /// Pieces of background work at once, at most.
+    pub slices_max: u32,
+    /// Foreground p99 in milliseconds above which there is less background work.
+    pub foreground_p99_ms: u64,
+    /// Commit p99 in milliseconds above which there is less background work.
+    pub store_p99_ms: u64,
+    /// Seconds in which all records are read and verified once.
+    pub scrub_interval_s: u64,
+}
+
+impl Default for BackgroundSettings {
+    fn default() -> Self {
+        let Thresholds { foreground_p99_ms, store_p99_ms, .. } = Thresholds::default();
+        Self {
+            controller: true,
+            slices_max: SLICES_MAX,
+            foreground_p99_ms,
+            store_p99_ms,
+            scrub_interval_s: SCRUB_INTERVAL_S_DEFAULT,
+        }
+    }
+}
+
+impl BackgroundSettings {
+    /// The controller before its first sample.
+    #[must_use]
+    pub fn start(&self) -> SliceController {
+        let thresholds = Thresholds {
+            foreground_p99_ms: self.foreground_p99_ms,
+            store_p99_ms: self.store_p99_ms,
+            ..Thresholds::default()
+        };
+        SliceController::new(thresholds, self.slices_max)
+    }
+
+    /// Slices at the start.
+    #[must_use]
+    pub fn slices(&self) -> u32 {
+        if self.controller { self.start().slices() } else { self.slices_max }
+    }
+}
+
 impl Default for StorageConfig {
     fn default() -> Self {
         Self {
@@ -102,6 +165,7 @@ impl Default for StorageConfig {
             store: StoreSettings::default(),
             hints: HintSettings::default(),
             limits: LimitSettings::default(),
+            background: BackgroundSettings::default(),
             runtime: RuntimeConfig::default(),
             telemetry: TelemetryConfig::default(),
         }
@@ -110,7 +174,7 @@ impl Default for StorageConfig {
 
 impl Default for StoreSettings {
     fn default() -> Self {
-        Self { engine: EngineKind::default(), cache_bytes: STORE_CACHE_BYTES_DEFAULT }
+        Self { engine: EngineKind::default(), cache_bytes: STORE_CACHE_BYTES_DEFAULT, tree: true }
     }
 }
 
@@ -150,34 +214,26 @@ impl StorageConfig {
 
 impl Validate for StorageConfig {
     fn validate(&self) -> Result<(), Invalid> {
-        self.base().validate()?;
-        self.runtime.validate()?;
-        self.telemetry.validate()?;
-        if self.data_dir.as_os_str().is_empty() {
-            return Err(Invalid::new("data_dir", "must name a directory"));
-        }
-        if self.membership.is_empty() {
-            return Err(Invalid::new("membership", "must name the membership agent of this host"));
-        }
+        checks::directory("data_dir", &self.data_dir)?;
+        checks::host_port("membership", &self.membership)?;
         if self.store.cache_bytes < CACHE_BYTES_MIN {
             let reason = format!("must be at least {CACHE_BYTES_MIN}");
             return Err(Invalid::new("store.cache_bytes", reason));
         }
         // A message holds the value and its metadata, and a record several values.
         let value_max = PEER_MESSAGE_BYTES_MAX / 2;
-        if !(1..=value_max).contains(&self.limits.value_bytes) {
-            return Err(Invalid::new("limits.value_bytes", format!("must be 1 to {value_max}")));
-        }
-        let limits = [
-            ("limits.coordinated", self.limits.coordinated),
-            ("limits.replica_messages", self.limits.replica_messages),
-        ];
-        for (key, value) in limits {
-            if !(1..=IN_FLIGHT_MAX).contains(&value) {
-                return Err(Invalid::new(key, format!("must be 1 to {IN_FLIGHT_MAX}")));
-            }
-        }
-        Ok(())
+        let limits = &self.limits;
+        checks::within("limits.value_bytes", limits.value_bytes, 1..=value_max)?;
+        checks::within("limits.coordinated", limits.coordinated, 1..=IN_FLIGHT_MAX)?;
+        checks::within("limits.replica_messages", limits.replica_messages, 1..=IN_FLIGHT_MAX)?;
+        let background = &self.background;
+        checks::within("background.slices_max", background.slices_max, SLICES_MIN..=SLICES_MAX)?;
+        let latency = 1..=LATENCY_MS_MAX;
+        let (p99, store) = (background.foreground_p99_ms, background.store_p99_ms);
+        checks::within("background.foreground_p99_ms", p99, latency.clone())?;
+        checks::within("background.store_p99_ms", store, latency)?;
+        let interval = background.scrub_interval_s;
+        checks::within("background.scrub_interval_s", interval, 1..=SCRUB_INTERVAL_S_MAX)
     }
 }
 
@@ -227,9 +283,9 @@ mod tests {
             (|c| c.limits.value_bytes = usize::MAX, "limits.value_bytes"),
             (|c| c.data_dir = PathBuf::new(), "data_dir"),
             (|c| c.membership.clear(), "membership"),
+            (|c| c.membership = "no-port".to_owned(), "membership"),
             (|c| c.store.cache_bytes = 5, "store.cache_bytes"),
             (|c| c.limits.coordinated = 0, "limits.coordinated"),
-            (|c| c.listen = "nonsense".to_owned(), "listen"),
         ];
         for (edit, key) in cases {
             let mut config = StorageConfig::default();

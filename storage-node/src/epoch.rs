@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dynamo_core::actor::Actor;
-use dynamo_core::id::{ActorId, ClusterId};
+use dynamo_core::id::{ActorId, ClusterId, StoreId};
 use prometheus::{IntCounter, IntGauge};
 
 use crate::node_file::{NodeFile, NodeFileError, write_node_file};
@@ -78,6 +78,27 @@ impl EpochKeeper {
         }
     }
 
+    /// The data is lost as a whole, and an empty store called `store` follows: its name and the end
+    /// of the epoch are written at once.
+    ///
+    /// # Errors
+    /// [`NodeFileError::Io`]; nothing can be minted then, and it is to be tried again.
+    pub fn renew(&self, store: StoreId) -> Result<(), NodeFileError> {
+        let mut inner = self.lock();
+        if inner.actor.on_loss(0) {
+            inner.unwritten = true;
+            self.ended.inc();
+        }
+        let epoch = inner.actor.id().epoch;
+        let file = NodeFile { store_id: store, epoch, ..inner.file };
+        write_node_file(&self.data_dir, &file)?;
+        tracing::warn!(before = %inner.file.store_id, %store, epoch, "the store begins empty");
+        inner.file = file;
+        inner.unwritten = false;
+        self.epoch.set(i64::try_from(epoch).unwrap_or(i64::MAX));
+        Ok(())
+    }
+
     /// The actor of now.
     #[must_use]
     pub fn actor(&self) -> ActorId {
@@ -143,7 +164,7 @@ impl EpochKeeper {
 
 #[cfg(test)]
 mod tests {
-    use dynamo_core::id::{Incarnation, NodeId, StoreId};
+    use dynamo_core::id::{Incarnation, NodeId};
 
     use super::*;
     use crate::node_file::{NODE_FILE_FORMAT, read_node_file};

@@ -10,6 +10,8 @@
 //! | [`replica`] | operations of other coordinators on this node's replica |
 //! | [`peers`] | sending to the other nodes, and judging whether they are there |
 //! | [`handoff`] | delivering hints |
+//! | [`possession`] | what this node has of each partition |
+//! | [`background`] | slices of background work, and the scrub |
 //! | [`cluster`] | following the ring, and telling the membership agent about the store |
 //! | [`store`] | records and hints on disk, one writer per file |
 //! | [`data_dir`], [`node_file`], [`epoch`] | whose data this is, and the actor that mints |
@@ -20,6 +22,7 @@
 
 pub mod api;
 pub mod args;
+pub mod background;
 pub mod cluster;
 pub mod config;
 pub mod coordinator;
@@ -31,6 +34,7 @@ pub mod metrics;
 pub mod node;
 pub mod node_file;
 pub mod peers;
+pub mod possession;
 pub mod replica;
 pub mod service;
 pub mod store;

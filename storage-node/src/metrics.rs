@@ -1,28 +1,20 @@
 //! The metrics of the storage node, on an injected registry. Labels are closed sets and every child
 //! is made here once, so that the hot path touches atomics only.
 
+mod file;
+mod space;
+mod upkeep;
+
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry,
 };
 use service_kit::metrics::{COUNT_BUCKETS, LATENCY_BUCKETS, MetricsError};
 
-/// One file and its writer.
-#[derive(Debug, Clone)]
-pub struct FileMetrics {
-    /// Time of one commit, the sync included.
-    pub commit_seconds: Histogram,
-    /// Jobs in one commit.
-    pub batch_jobs: Histogram,
-    /// Jobs waiting when a batch was taken.
-    pub queue_depth: IntGauge,
-    /// Jobs refused because the queue was full.
-    pub rejected: IntCounter,
-    /// Commits that failed.
-    pub failures: IntCounter,
-    /// 0 healthy, 1 read-only, 2 reopening, 3 damaged.
-    pub state: IntGauge,
-}
+use self::file::FileFamilies;
+pub use self::file::FileMetrics;
+pub use self::space::SpaceMetrics;
+pub use self::upkeep::{KindMetrics, PartitionMetrics, SliceMetrics, TreeMetrics};
 
 /// The records.
 #[derive(Debug, Clone)]
@@ -35,6 +27,10 @@ pub struct StoreMetrics {
     pub read_failures: IntCounter,
     /// Keys that came to have many siblings.
     pub siblings_warned: IntCounter,
+    /// The Merkle tree.
+    pub tree: TreeMetrics,
+    /// Partitions that come and go.
+    pub partitions: PartitionMetrics,
 }
 
 /// The hints held for others.
@@ -116,6 +112,8 @@ pub struct CoordinatorMetrics {
     pub hints_sent: IntCounter,
     /// Retries of puts that had been applied before.
     pub replayed: IntCounter,
+    /// Puts that arrived as repetitions of an earlier attempt.
+    pub repeated: IntCounter,
     /// Stale replicas repaired after a get.
     pub read_repairs: IntCounter,
     /// Repairs left undone because too many were on their way.
@@ -165,6 +163,8 @@ pub struct Metrics {
     pub records_file: FileMetrics,
     /// The hint file.
     pub hints_file: FileMetrics,
+    /// The disk.
+    pub space: SpaceMetrics,
     /// The records.
     pub store: StoreMetrics,
     /// The hints.
@@ -175,6 +175,8 @@ pub struct Metrics {
     pub replica: ReplicaMetrics,
     /// Peers.
     pub peers: PeerMetricsSet,
+    /// Background work.
+    pub slices: SliceMetrics,
     /// The actor epoch.
     pub epoch: IntGauge,
     /// Epochs ended because data was lost.
@@ -196,11 +198,13 @@ impl Metrics {
         Ok(Self {
             records_file: files.of("records"),
             hints_file: files.of("hints"),
+            space: make.space()?,
             store: make.store()?,
             hints: make.hints()?,
             coordinator: make.coordinator()?,
             replica: make.replica()?,
             peers: make.peers()?,
+            slices: make.slices()?,
             epoch: make.gauge("atoll_actor_epoch", "Epoch under which this node mints dots.")?,
             epochs_ended: make.counter(
                 "atoll_actor_epochs_ended_total",
@@ -210,68 +214,6 @@ impl Metrics {
             partitions_held: make
                 .gauge("atoll_partitions_held", "Partitions that this node holds completely.")?,
         })
-    }
-}
-
-/// The families that are labelled by file.
-struct FileFamilies {
-    commit_seconds: HistogramVec,
-    batch_jobs: HistogramVec,
-    queue_depth: IntGaugeVec,
-    rejected: IntCounterVec,
-    failures: IntCounterVec,
-    state: IntGaugeVec,
-}
-
-impl FileFamilies {
-    fn register(make: &Make<'_>) -> Result<Self, MetricsError> {
-        const FILE: &[&str] = &["file"];
-        Ok(Self {
-            commit_seconds: make.histograms(
-                "atoll_store_commit_seconds",
-                "Time of one group commit, the sync included.",
-                &LATENCY_BUCKETS,
-                FILE,
-            )?,
-            batch_jobs: make.histograms(
-                "atoll_store_batch_jobs",
-                "Writes that shared one commit.",
-                &COUNT_BUCKETS,
-                FILE,
-            )?,
-            queue_depth: make.gauges(
-                "atoll_store_queue_depth",
-                "Writes waiting for the writer of the file.",
-                FILE,
-            )?,
-            rejected: make.counters(
-                "atoll_store_rejected_total",
-                "Writes refused because the queue was full.",
-                FILE,
-            )?,
-            failures: make.counters(
-                "atoll_store_commit_failures_total",
-                "Commits that failed; the file takes no writes until it was opened anew.",
-                FILE,
-            )?,
-            state: make.gauges(
-                "atoll_store_state",
-                "0 healthy, 1 read-only after a failure, 2 reopening, 3 damaged.",
-                FILE,
-            )?,
-        })
-    }
-
-    fn of(&self, file: &str) -> FileMetrics {
-        let label = &[file];
-        FileMetrics {
-            commit_seconds: self.commit_seconds.with_label_values(label),
-            batch_jobs: self.batch_jobs.with_label_values(label),
-            queue_depth: self.queue_depth.with_label_values(label),
-            rejected: self.rejected.with_label_values(label),
-            failures: self.failures.with_label_values(label),
-            state: self.state.with_label_values(label),
-        }
     }
 }
 
@@ -295,6 +237,8 @@ impl Make<'_> {
                 .counter("atoll_store_read_failures_total", "Reads that the file refused.")?,
             siblings_warned: self
                 .counter("atoll_siblings_warned_total", "Keys that came to have many siblings.")?,
+            tree: self.tree()?,
+            partitions: self.partitions()?,
         })
     }
 
@@ -355,6 +299,10 @@ impl Make<'_> {
             replayed: self.counter(
                 "atoll_puts_replayed_total",
                 "Retries of puts that had been applied before.",
+            )?,
+            repeated: self.counter(
+                "atoll_puts_repeated_total",
+                "Puts that arrived as repetitions of an earlier attempt.",
             )?,
             read_repairs: self
                 .counter("atoll_read_repairs_total", "Stale replicas repaired after a get.")?,

@@ -4,25 +4,28 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
+use dynamo_core::actor::Custody;
 use dynamo_core::clock::context::{CausalContext, ContextError, ContextKeys};
 use dynamo_core::clock::record::Record;
 use dynamo_core::cluster_view::ClusterView;
-use dynamo_core::id::{KeyHash, NodeId};
+use dynamo_core::id::NodeId;
 use dynamo_core::key::{Bucket, ObjectKey};
 use dynamo_core::params::Reconciliation;
 use dynamo_core::replica::reconciled;
-use dynamo_core::ring::PartitionSet;
 use service_kit::http::error::{ErrorCode, Problem};
 use service_kit::time::Clock;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
+use crate::background::Slices;
 use crate::epoch::EpochKeeper;
 use crate::handoff::Handoff;
 use crate::metrics::Metrics;
 use crate::peers::health::PeerHealth;
 use crate::peers::sender::Peers;
+use crate::possession::Possession;
 use crate::store::hints::HintStore;
+use crate::store::merge::MergeRequest;
 use crate::store::{Store, StoreError};
 
 /// One storage node.
@@ -34,8 +37,8 @@ pub struct Node {
     pub clock: Clock,
     /// The ring in use; `None` until one is known.
     pub view: Arc<ArcSwapOption<ClusterView>>,
-    /// The partitions that the store holds completely.
-    pub held: ArcSwapOption<PartitionSet>,
+    /// What the store has of each partition.
+    pub possession: Possession,
     /// The records.
     pub store: Store,
     /// The hints.
@@ -56,6 +59,8 @@ pub struct Node {
     pub value_bytes_max: usize,
     /// Bounds the repairs on their way.
     pub repairs: Arc<Semaphore>,
+    /// What runs beside requests, and how much of it.
+    pub slices: Arc<Slices>,
     /// The rest of requests that were answered already.
     pub background: TaskTracker,
 }
@@ -71,14 +76,6 @@ impl Node {
             .ok_or_else(|| Problem::new(ErrorCode::NotReady, "the ring is not known yet"))
     }
 
-    /// Whether the store holds the partition of `position` completely, so that "nothing here" is
-    /// evidence of absence.
-    #[must_use]
-    pub fn holds(&self, view: &ClusterView, position: KeyHash) -> bool {
-        let partition = view.ring().partition_of(position);
-        self.held.load().as_deref().is_some_and(|held| held.contains(partition))
-    }
-
     /// Who reconciles in `bucket`, under the ring in use.
     #[must_use]
     pub fn reconciliation(&self, bucket: &Bucket) -> Reconciliation {
@@ -86,6 +83,15 @@ impl Node {
             .load()
             .as_deref()
             .map_or(Reconciliation::default(), |view| view.bucket(bucket).reconciliation)
+    }
+
+    /// The merge of what another replica knows of `object`, under the ring in use.
+    #[must_use]
+    pub fn merge_of(&self, object: ObjectKey, record: Record) -> MergeRequest {
+        let held = self.view.load().as_deref().is_some_and(|view| self.holds(view, &object));
+        let custody = if held { Custody::Held } else { Custody::Arriving };
+        let reconciliation = self.reconciliation(object.bucket());
+        MergeRequest { object, record, reconciliation, custody }
     }
 
     /// This node's own replica of `object`, the hints that it keeps for others included: they
@@ -136,6 +142,7 @@ pub fn store_code(error: StoreError) -> ErrorCode {
         StoreError::Overloaded => ErrorCode::Overloaded,
         StoreError::Expired => ErrorCode::DeadlineExceeded,
         StoreError::Closed => ErrorCode::NotReady,
+        StoreError::Full => ErrorCode::StoreFull,
         StoreError::Unavailable
         | StoreError::Corrupt
         | StoreError::CommitFailed

@@ -15,7 +15,9 @@ use service_kit::datadir::write_atomic;
 
 use crate::limits::NODE_FILE_BYTES_MAX;
 
-/// The version of the file that this build writes.
+/// The version of the file that this build writes. A build that writes other files of the directory
+/// in a form that earlier ones cannot read raises it: those then refuse the directory, where they
+/// would take the unknown form for damage.
 pub const NODE_FILE_FORMAT: u32 = 1;
 
 /// Name of the file in the data directory.

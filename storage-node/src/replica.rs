@@ -13,10 +13,24 @@ use dynamo_core::time::Mono;
 use dynamo_core::wire::replica::{ReplicaOp, ReplicaResult};
 use service_kit::http::error::ErrorCode;
 
+use crate::limits::REPLICA_ANSWER_BYTES_MAX;
 use crate::node::{Node, store_code};
 use crate::store::StoreError;
 use crate::store::hints::{KeepRequest, KeepWhat};
 use crate::store::merge::MergeRequest;
+use crate::store::writer::StoreState;
+
+/// How one message is to be worked on.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Terms {
+    /// The ring of its sender, where it says so.
+    pub senders_ring: Option<RingVersion>,
+    /// When its sender stops waiting.
+    pub deadline: Option<Mono>,
+    /// Whether reads see this node's own replicas alone: background work compares what is stored,
+    /// and a replica kept for another node is not stored here.
+    pub stored_only: bool,
+}
 
 /// The operations of one message, sorted by what has to be done. Places are those in the message.
 #[derive(Default)]
@@ -31,12 +45,7 @@ struct Sorted {
 
 impl Node {
     /// Applies a message; the results are in the order of its operations.
-    pub async fn apply(
-        &self,
-        ops: Vec<ReplicaOp>,
-        senders_ring: Option<RingVersion>,
-        deadline: Option<Mono>,
-    ) -> Vec<ReplicaResult> {
+    pub async fn apply(&self, ops: Vec<ReplicaOp>, terms: Terms) -> Vec<ReplicaResult> {
         let started = self.clock.mono();
         self.metrics.replica.message_ops.observe(ops.len() as f64);
         let mut results: Vec<Option<ReplicaResult>> = vec![None; ops.len()];
@@ -46,17 +55,19 @@ impl Node {
             ..Sorted::default()
         };
         let view = self.view.load_full();
+        let mut answered = 0usize;
         for (place, (op, result)) in ops.into_iter().zip(&mut results).enumerate() {
             *result = match op {
                 ReplicaOp::Read { object, unless, token } => {
                     self.metrics.replica.reads.inc();
-                    Some(self.read(view.as_deref(), &object, unless, token))
+                    let found = self.read(view.as_deref(), &object, unless, token, terms);
+                    Some(within_message(found, &mut answered))
                 }
                 ReplicaOp::Merge { object, record, hint_for, durability } => {
                     self.metrics.replica.merges.inc();
                     let refusal = view
                         .as_deref()
-                        .and_then(|v| self.refusal(v, &object, hint_for, senders_ring));
+                        .and_then(|v| self.refusal(v, &object, hint_for, terms.senders_ring));
                     if refusal.is_none() {
                         self.sort(&mut sorted, place, object, record, hint_for, durability);
                     }
@@ -64,7 +75,10 @@ impl Node {
                 }
             };
         }
-        self.write(sorted, &mut results, deadline).await;
+        if self.store.state() == StoreState::Full || self.hints.state() == StoreState::Full {
+            refuse_values(&mut sorted, &mut results);
+        }
+        self.write(sorted, &mut results, terms.deadline).await;
         let results: Vec<ReplicaResult> = results
             .into_iter()
             .map(|result| result.unwrap_or_else(|| refused(ErrorCode::Internal)))
@@ -77,7 +91,7 @@ impl Node {
     }
 
     /// Why a merge is not this node's to take, if so. A sender with a newer ring may know better
-    /// than we do; one with an older ring must not leave data where nobody will look for it.
+    /// than we do; any other must not leave data where nobody will look for it.
     fn refusal(
         &self,
         view: &ClusterView,
@@ -89,13 +103,16 @@ impl Node {
             let gone = view.node(target).is_none_or(|n| n.status == MemberStatus::Removed);
             return gone.then(|| refused(ErrorCode::Gone));
         }
-        let older = senders_ring.is_some_and(|ring| ring.number < view.version().number);
-        if !older {
-            return None;
-        }
-        let n = view.bucket(object.bucket()).n;
-        let ours = view.replica_sets(object.position(), n).write_targets().contains(&self.me);
-        (!ours).then(|| refused(ErrorCode::NotOwner))
+        let newer = senders_ring.is_some_and(|ring| ring.number > view.version().number);
+        (!newer && !self.takes(view, object)).then(|| refused(ErrorCode::NotOwner))
+    }
+
+    /// Whether a replica of `object` belongs here: the node is to have it, or still has its
+    /// partition.
+    #[must_use]
+    pub fn takes(&self, view: &ClusterView, object: &ObjectKey) -> bool {
+        let partition = view.ring().partition_of(object.position());
+        view.needs(self.me, partition, object.bucket()) || self.holds(view, object)
     }
 
     fn sort(
@@ -107,11 +124,11 @@ impl Node {
         hint_for: Option<NodeId>,
         durability: Durability,
     ) {
-        let reconciliation = self.reconciliation(object.bucket());
         let durable = durability == Durability::Fsync;
         match hint_for.filter(|target| *target != self.me) {
             Some(target) => {
                 let what = KeepWhat::Record(record);
+                let reconciliation = self.reconciliation(object.bucket());
                 sorted.hints.push(KeepRequest { object, target, what, reconciliation });
                 sorted.hint_places.push(place);
                 if durable {
@@ -119,7 +136,7 @@ impl Node {
                 }
             }
             None => {
-                sorted.merges.push(MergeRequest { object, record, reconciliation });
+                sorted.merges.push(self.merge_of(object, record));
                 sorted.merge_places.push(place);
                 if durable {
                     sorted.merge_durability = durability;
@@ -165,10 +182,19 @@ impl Node {
         object: &ObjectKey,
         unless: Option<RecordDigest>,
         token: bool,
+        terms: Terms,
     ) -> ReplicaResult {
-        let holds = view.is_some_and(|view| self.holds(view, object.position()));
-        let record = match self.read_replica(object, self.reconciliation(object.bucket())) {
-            Ok(None) => return ReplicaResult::Absent { holds },
+        let found = if terms.stored_only {
+            self.store.read(object)
+        } else {
+            self.read_replica(object, self.reconciliation(object.bucket()))
+        };
+        let record = match found {
+            Ok(None) => {
+                // Asked after the read, see there.
+                let holds = view.is_some_and(|view| self.holds(view, object));
+                return ReplicaResult::Absent { holds };
+            }
             Ok(Some(record)) => record,
             Err(error) => return refused(store_code(error)),
         };
@@ -194,6 +220,41 @@ impl Node {
         };
         ReplicaResult::Record { record, token }
     }
+}
+
+/// Refuses what a full disk has no room for, so that the rest of the message can be done: what is
+/// written in one commit is refused as a whole otherwise.
+fn refuse_values(sorted: &mut Sorted, results: &mut [Option<ReplicaResult>]) {
+    fn part<T>(
+        items: &mut Vec<T>,
+        places: &mut Vec<usize>,
+        results: &mut [Option<ReplicaResult>],
+        adds_values: impl Fn(&T) -> bool,
+    ) {
+        let all = std::mem::take(items).into_iter().zip(std::mem::take(places));
+        for (item, place) in all {
+            if adds_values(&item) {
+                set(results, place, Err(StoreError::Full));
+            } else {
+                items.push(item);
+                places.push(place);
+            }
+        }
+    }
+    part(&mut sorted.merges, &mut sorted.merge_places, results, MergeRequest::adds_values);
+    part(&mut sorted.hints, &mut sorted.hint_places, results, KeepRequest::adds_values);
+}
+
+/// Refuses a record that would make the answer longer than any message may be; the asker then asks
+/// for it alone.
+fn within_message(result: ReplicaResult, answered: &mut usize) -> ReplicaResult {
+    let ReplicaResult::Record { record, .. } = &result else { return result };
+    let bytes = record.payload_bytes();
+    if *answered > 0 && answered.saturating_add(bytes) > REPLICA_ANSWER_BYTES_MAX {
+        return refused(ErrorCode::PayloadTooLarge);
+    }
+    *answered = answered.saturating_add(bytes);
+    result
 }
 
 fn set(results: &mut [Option<ReplicaResult>], place: usize, done: Result<(), StoreError>) {

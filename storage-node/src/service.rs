@@ -1,6 +1,5 @@
 //! The life of the process: who am I, open the data, serve, drain, close in order.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,27 +17,33 @@ use service_kit::peer::{PeerClient, PeerConfig, PeerIdentity, ProcessRole};
 use service_kit::readiness::Readiness;
 use service_kit::ring_watch::{RingWatch, RingWatchConfig, RingWatchDeps, RingWatchMetrics};
 use service_kit::shutdown::Shutdown;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
 
+use crate::background::{self, Slices};
 use crate::cluster::{ClusterError, RING_READY, advertise, follow, learn_node, parse_view};
-use crate::config::StorageConfig;
-use crate::data_dir::{OpenError, OpenedDir, condemn_records, open_data_dir};
+use crate::config::{BackgroundSettings, StorageConfig};
+use crate::data_dir::{OpenError, OpenedDir, open_data_dir};
 use crate::epoch::EpochKeeper;
 use crate::handoff::{self, Handoff};
-use crate::limits::READ_REPAIRS_MAX;
+use crate::limits::{AGENT_RETRY, READ_REPAIRS_MAX, STORE_READY_GRACE};
 use crate::metrics::Metrics;
 use crate::node::Node;
 use crate::node_file::read_node_file;
 use crate::peers::health::PeerHealth;
 use crate::peers::probe::Prober;
 use crate::peers::sender::Peers;
-use crate::store::Store;
-use crate::store::hints::{HintCaps, HintStore};
-use crate::store::writer::StoreState;
+use crate::possession::Possession;
+use crate::store::aside::FilePlace;
+use crate::store::hints::{HINTS_FILE, HintCaps, HintStore};
+use crate::store::space::Space;
+use crate::store::writer::Home;
+use crate::store::{RECORDS_FILE, Store};
 
-/// The readiness condition: the store takes writes.
+/// The readiness condition: the store answers reads. One that takes no writes, or on a full disk only
+/// deletes, does not take its node out of service: it still reads, and coordinators and routers turn
+/// to other nodes for writes.
 pub const STORE_READY: &str = "store";
 
 /// File in the data directory with the last ring that was seen.
@@ -77,7 +82,13 @@ pub async fn run(
         .map_err(|error| RunError::io(data_dir.display().to_string(), error))?;
     let Some(me) = identity_of(&context).await? else { return Ok(()) };
     let settings = context.config.store.clone();
+    let metrics = Metrics::register(&context.registry)?;
     let (now, mut entropy) = (context.clock.wall(), context.entropy);
+    // Opening writes a little, for which the reserve of a full disk is there.
+    let (dir, show, mono) = (data_dir.clone(), metrics.space.clone(), context.clock.mono());
+    let space = tokio::task::spawn_blocking(move || Arc::new(Space::of_dir(dir, show, mono)));
+    let space =
+        space.await.map_err(|error| RunError::Failed(format!("looking at the disk: {error}")))?;
     let opening = tokio::task::spawn_blocking(move || {
         open_data_dir(&data_dir, me, &settings, now, &mut entropy)
     });
@@ -85,7 +96,7 @@ pub async fn run(
         .await
         .map_err(|error| RunError::Failed(format!("opening the data: {error}")))?
         .map_err(|error| open_failure(&error))?;
-    let parts = Parts::build(&context, opened, contexts)?;
+    let parts = Parts::build(&context, opened, metrics, &space, contexts)?;
     parts.serve(&context, on_bound).await
 }
 
@@ -127,26 +138,38 @@ impl Parts {
     fn build(
         context: &Context,
         opened: OpenedDir,
+        metrics: Metrics,
+        space: &Arc<Space>,
         contexts: ContextKeys,
     ) -> Result<Self, RunError> {
         let config = &context.config;
-        let metrics = Metrics::register(&context.registry)?;
-        let OpenedDir { file, actor, records, hints, held } = opened;
+        let OpenedDir { file, actor, records, hints, inventory } = opened;
         let (me, clock) = (file.node_id, context.clock.clone());
         let (epoch, ended) = (metrics.epoch.clone(), metrics.epochs_ended.clone());
         let epochs = Arc::new(EpochKeeper::new(&config.data_dir, actor, file, epoch, ended));
+        let home = |file: &str| {
+            let place = FilePlace { path: config.data_dir.join(file), clock: clock.clone() };
+            Home::new(place, Arc::clone(space))
+        };
         let store = Store::start(
             records,
-            me,
+            home(RECORDS_FILE),
             clock.clone(),
             Arc::clone(&epochs),
             metrics.store.clone(),
             metrics.records_file.clone(),
         )
         .map_err(|error| RunError::io("the store's writer", error))?;
+        if !config.store.tree {
+            tracing::warn!(
+                "the Merkle tree is off: replicas are not compared, nothing is scrubbed"
+            );
+            store.disable_tree();
+        }
         let caps = HintCaps { hints: config.hints.max, bytes: config.hints.max_bytes };
         let hints = HintStore::start(
             hints,
+            home(HINTS_FILE),
             caps,
             clock.clone(),
             metrics.hints.clone(),
@@ -165,14 +188,13 @@ impl Parts {
             Arc::clone(&health),
             metrics.peers.clone(),
         );
-        metrics
-            .partitions_held
-            .set(held.as_ref().map_or(0, |held| i64::try_from(held.len()).unwrap_or(i64::MAX)));
+        let (slices, max) = (config.background.slices(), config.background.slices_max);
+        let slices = Slices::new(slices, max, clock.clone(), metrics.slices.clone());
         let node = Arc::new(Node {
             me,
             clock,
             view,
-            held: ArcSwapOption::from(held.map(Arc::new)),
+            possession: Possession::new(inventory, store.lives()),
             store,
             hints,
             epochs,
@@ -183,6 +205,7 @@ impl Parts {
             metrics,
             value_bytes_max: config.limits.value_bytes,
             repairs: Arc::new(Semaphore::new(READ_REPAIRS_MAX)),
+            slices: Arc::new(slices),
             background: TaskTracker::new(),
         });
         Ok(Self { node, identity, client })
@@ -251,7 +274,7 @@ fn spawn_tasks(
         RingWatch::start(watching, client.clone(), deps, parse_view, |view: &ClusterView| {
             view.version().number
         });
-    let changed = Arc::new(Notify::new());
+    let changed = Arc::clone(&node.possession.changed);
     let mut tasks = JoinSet::new();
     let following = follow(
         Arc::clone(node),
@@ -292,38 +315,93 @@ fn spawn_tasks(
         expiring.await;
         Ok(())
     });
-    let states = node.store.watch_state();
-    let data_dir = config.data_dir.clone();
-    tasks.spawn(watch_store(states, data_dir, context.readiness.clone(), stop.clone()));
+    spawn_background(&mut tasks, &config.background, node, stop);
+    let watching = watch_store(Arc::clone(node), context.readiness.clone(), stop.clone());
+    tasks.spawn(async move {
+        watching.await;
+        Ok(())
+    });
     Ok(tasks)
 }
 
-/// Keeps readiness true to the store, and ends the process when its file is damaged beyond
-/// reading: the next start sets the file aside.
-async fn watch_store(
-    mut states: watch::Receiver<StoreState>,
-    data_dir: PathBuf,
-    readiness: Readiness,
-    stop: Shutdown,
-) -> Result<(), RunError> {
+/// Starts the controller of background work, where it is on, and the scrub.
+fn spawn_background(
+    tasks: &mut JoinSet<Result<(), RunError>>,
+    settings: &BackgroundSettings,
+    node: &Arc<Node>,
+    stop: &Shutdown,
+) {
+    if settings.controller {
+        let run = background::control::run(Arc::clone(node), settings.start(), stop.clone());
+        tasks.spawn(async move {
+            run.await;
+            Ok(())
+        });
+    }
+    let interval = Duration::from_secs(settings.scrub_interval_s);
+    let scrubbing = background::scrub::run(Arc::clone(node), interval, stop.clone());
+    tasks.spawn(async move {
+        scrubbing.await;
+        Ok(())
+    });
+}
+
+/// Keeps readiness true to the store, and after the store began empty sees to it that everybody
+/// learns of that: what the node holds is noted anew, and the agent is told at once.
+async fn watch_store(node: Arc<Node>, readiness: Readiness, stop: Shutdown) {
+    let mut states = node.store.watch_state();
+    let mut life = node.store.life();
     loop {
         let state = *states.borrow_and_update();
-        match state {
-            StoreState::Healthy => readiness.set(STORE_READY),
-            StoreState::Damaged => {
-                readiness.clear(STORE_READY, state.as_str());
-                condemn_records(&data_dir);
-                return Err(RunError::Failed("the store's file is damaged".to_owned()));
-            }
-            StoreState::ReadOnly | StoreState::Reopening => {
-                readiness.clear(STORE_READY, state.as_str());
+        if state.serves_reads() {
+            readiness.set(STORE_READY);
+        }
+        if node.store.life() != life {
+            node.possession.changed.notify_one();
+            if state.takes_writes() {
+                life = node.store.life();
+                if !hold_anew(&node, &stop).await {
+                    return;
+                }
             }
         }
-        match stop.unless_requested(states.changed()).await {
-            None | Some(Err(_)) => return Ok(()),
-            Some(Ok(())) => {}
+        let changed = stop.unless_requested(states.changed());
+        let changed = if state.serves_reads() {
+            changed.await
+        } else {
+            match tokio::time::timeout(STORE_READY_GRACE, changed).await {
+                Ok(changed) => changed,
+                Err(_) => {
+                    readiness.clear(STORE_READY, state.as_str());
+                    stop.unless_requested(states.changed()).await
+                }
+            }
+        };
+        if !matches!(changed, Some(Ok(()))) {
+            return;
         }
     }
+}
+
+/// Notes that the empty store holds nothing, under the ring in use. False at the stop.
+async fn hold_anew(node: &Node, stop: &Shutdown) -> bool {
+    let mut told = false;
+    // Before a ring is known there is nothing to note; the first one does it.
+    while let Some(view) = node.view.load_full() {
+        match node.adopt_inventory(&view).await {
+            Ok(()) => break,
+            Err(error) if !told => {
+                told = true;
+                tracing::error!(%error, "that the store is empty could not be noted; trying again");
+            }
+            Err(error) => tracing::debug!(%error, "that the store is empty is still not noted"),
+        }
+        if stop.unless_requested(tokio::time::sleep(AGENT_RETRY)).await.is_none() {
+            return false;
+        }
+    }
+    node.possession.changed.notify_one();
+    true
 }
 
 fn cluster_failure(error: ClusterError) -> RunError {

@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use dynamo_core::wire::coordinate::{ContentDto, GetMessage, PutMessage};
 use dynamo_core::wire::frame::{FRAME_CONTENT_TYPE, FrameError, decode_frame, encode_frame};
+use dynamo_core::wire::headers::REPEATED;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue};
 use serde::Serialize;
@@ -16,6 +17,8 @@ use service_kit::http::error::{ErrorCode, Outcome, Problem};
 use service_kit::peer::gate::PeerContext;
 
 use super::{Api, senders_ring};
+use crate::coordinator::refusal::not_owner;
+use crate::coordinator::repeated;
 use crate::coordinator::request::Request;
 use crate::coordinator::{get as coordinate_get, write as coordinate_write};
 
@@ -60,6 +63,13 @@ pub async fn put(
     let key = message.key.clone();
     let ring = senders_ring(&headers);
     let request = Request::new(&api.node, &message.bucket, key, peer.deadline, ring)?;
+    if api.node.gives_up(&request.view, &request.object) {
+        // Its data here is being deleted: a new write must not get between.
+        return Err(not_owner(&request));
+    }
+    if headers.contains_key(REPEATED) {
+        repeated::catch_up(&api.node, &request).await;
+    }
     let (answer, values) =
         coordinate_write::put(&api.node, &Arc::new(request), message, value).await?;
     frame(&answer, &values)

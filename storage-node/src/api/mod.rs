@@ -6,13 +6,19 @@
 //! | [`replica`] | `POST /v1/replica/batch` |
 //! | [`replica_json`] | `GET`, `PUT /v1/replica/kv/{bucket}/{key}`, for operators |
 //! | [`hints`] | `GET /v1/hints`, `POST /v1/hints/sync-point`, `GET /v1/hints/sync-point/{id}` |
+//! | [`tree`] | `POST /v1/tree/digests`, `POST /v1/tree/keys` |
+//! | [`partitions`] | `GET /v1/partitions`, pages, hold, release and drop below it |
+//! | [`reap`] | `POST /v1/reap/check`, `POST /v1/reap` |
 //! | [`status`] | `GET /v1/ping`, `GET /v1/store` |
 
 pub mod coordinate;
 pub mod hints;
+pub mod partitions;
+pub mod reap;
 pub mod replica;
 pub mod replica_json;
 pub mod status;
+pub mod tree;
 
 use std::sync::Arc;
 
@@ -23,17 +29,24 @@ use dynamo_core::limits::PEER_MESSAGE_BYTES_MAX;
 use dynamo_core::ring::RingVersion;
 use dynamo_core::wire::coordinate::{COORDINATE_GET_PATH, COORDINATE_PUT_PATH};
 use dynamo_core::wire::headers::RING_VERSION;
+use dynamo_core::wire::partition::{
+    PARTITION_PAGE_PATH, PARTITIONS_DROP_PATH, PARTITIONS_HOLD_PATH, PARTITIONS_PATH,
+    PARTITIONS_RELEASE_PATH,
+};
+use dynamo_core::wire::reap::{REAP_CHECK_PATH, REAP_PATH};
 use dynamo_core::wire::replica::REPLICA_BATCH_PATH;
+use dynamo_core::wire::tree::{TREE_DIGESTS_PATH, TREE_KEYS_PATH};
 use http::HeaderMap;
 use prometheus::Registry;
 use service_kit::http::admission::AdmissionPool;
 use service_kit::http::body::{BodyLimits, BodyReader, ByteBudget};
+use service_kit::http::error::{ErrorCode, Problem};
 use service_kit::http::fallback::with_fallbacks;
 use service_kit::metrics::{HttpMetrics, MetricsError};
-use service_kit::peer::gate::{PeerGate, require_peer};
+use service_kit::peer::gate::{PeerContext, PeerGate, require_peer};
 
 use crate::config::LimitSettings;
-use crate::limits::ADMIN_REQUESTS_MAX;
+use crate::limits::{ADMIN_REQUESTS_MAX, BACKGROUND_REQUESTS_MAX};
 use crate::node::Node;
 use crate::peers::probe::PING_PATH;
 
@@ -78,10 +91,23 @@ pub fn router(
         .route("/v1/hints/sync-point/{id}", get(hints::sync_point))
         .route("/v1/store", get(status::store))
         .route_layer(admin.layer());
+    let beside = pool("background", BACKGROUND_REQUESTS_MAX)?;
+    let background = Router::new()
+        .route(TREE_DIGESTS_PATH, post(tree::digests))
+        .route(TREE_KEYS_PATH, post(tree::keys))
+        .route(PARTITIONS_PATH, get(partitions::list))
+        .route(PARTITION_PAGE_PATH, post(partitions::page))
+        .route(PARTITIONS_HOLD_PATH, post(partitions::hold))
+        .route(PARTITIONS_RELEASE_PATH, post(partitions::release))
+        .route(PARTITIONS_DROP_PATH, post(partitions::drop_page))
+        .route(REAP_CHECK_PATH, post(reap::check))
+        .route(REAP_PATH, post(reap::reap))
+        .route_layer(beside.layer());
     // Probes are never shed: a node that is busy is not a node that is gone.
     let routes = coordinate
         .merge(replica)
         .merge(operators)
+        .merge(background)
         .route(PING_PATH, get(status::ping))
         .with_state(Api { node, bodies });
     Ok(with_fallbacks(routes).layer(from_fn_with_state(gate, require_peer)).layer(http.layer()))
@@ -90,4 +116,22 @@ pub fn router(
 /// The ring that a message was made with, where it says so readably.
 fn senders_ring(headers: &HeaderMap) -> Option<RingVersion> {
     headers.get(RING_VERSION)?.to_str().ok()?.parse().ok()
+}
+
+/// Runs what reads much on a thread that may block.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Problem> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| {
+        tracing::error!(%error, "a request ended abnormally");
+        Problem::new(ErrorCode::Internal, "the request ended abnormally")
+    })
+}
+
+/// Records are given to, and removed on the word of, nodes of the cluster only.
+fn only_nodes(peer: &PeerContext) -> Result<(), Problem> {
+    if peer.sender.is_some() {
+        return Ok(());
+    }
+    Err(Problem::new(ErrorCode::Forbidden, "only nodes of the cluster may do this"))
 }

@@ -11,6 +11,7 @@ use service_kit::peer::gate::PeerContext;
 
 use super::coordinate::{bad_frame, frame_response};
 use super::{Api, senders_ring};
+use crate::replica::Terms;
 
 /// `POST /v1/replica/batch`.
 ///
@@ -29,7 +30,13 @@ pub async fn batch(
         // Records carry dots, and only nodes of the cluster mint those.
         return Err(Problem::new(ErrorCode::Forbidden, "only nodes may send replicas"));
     }
-    let results = api.node.apply(ops, senders_ring(&headers), peer.deadline).await;
+    let slice = api.node.slices.admit(&headers, peer.deadline).await?;
+    let terms = Terms {
+        senders_ring: senders_ring(&headers),
+        deadline: peer.deadline,
+        stored_only: slice.is_some(),
+    };
+    let results = api.node.apply(ops, terms).await;
     let frame = encode_response(&results).map_err(|error| {
         tracing::error!(%error, "an answer could not be encoded");
         Problem::new(ErrorCode::Internal, "the answer could not be encoded")

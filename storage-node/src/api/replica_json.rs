@@ -22,7 +22,6 @@ use super::Api;
 use super::coordinate::bad_frame;
 use crate::coordinator::request::name_problem;
 use crate::node::{Node, store_problem};
-use crate::store::merge::MergeRequest;
 
 /// What is in front of bucket and key.
 const PREFIX: &str = "/v1/replica/kv/";
@@ -56,7 +55,7 @@ pub async fn read(State(api): State<Api>, uri: Uri) -> Result<Response, Problem>
     let view = node.ring()?;
     let stored =
         node.read_replica(&object, node.reconciliation(object.bucket())).map_err(store_problem)?;
-    let holds = node.holds(&view, object.position());
+    let holds = node.holds(&view, &object);
     let Some(record) = stored else {
         let detail = if holds { "nothing is stored" } else { "nothing is stored here" };
         return Err(Problem::new(ErrorCode::NotFound, detail));
@@ -80,6 +79,11 @@ pub async fn write(
 ) -> Result<StatusCode, Problem> {
     require_json(&headers)?;
     let object = object(&uri)?;
+    let view = api.node.ring()?;
+    if !api.node.takes(&view, &object) {
+        let detail = format!("not a replica of this key under ring {}", view.version());
+        return Err(Problem::new(ErrorCode::NotOwner, detail));
+    }
     let held = api.bodies.read(&headers, body).await?;
     let document: ReplicaDocument = parse_strict(held.bytes())?;
     let values = document
@@ -93,8 +97,7 @@ pub async fn write(
     let (dto, mut parts) = decode_frame::<RecordDto>(frame).map_err(bad_frame)?;
     let record = record_from_wire(dto, &mut parts).map_err(bad_frame)?;
     parts.finish().map_err(bad_frame)?;
-    let reconciliation = api.node.reconciliation(object.bucket());
-    let merge = MergeRequest { object, record, reconciliation };
+    let merge = api.node.merge_of(object, record);
     api.node.store.merge(vec![merge], Durability::Fsync, None).await.map_err(store_problem)?;
     Ok(StatusCode::NO_CONTENT)
 }

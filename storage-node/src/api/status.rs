@@ -3,7 +3,10 @@
 use axum::Json;
 use axum::extract::State;
 use dynamo_core::id::{ClusterId, Incarnation, NodeId, StoreId};
+use dynamo_core::limits::TREE_LEAF_BITS;
 use dynamo_core::ring::RingVersion;
+use dynamo_core::time::WallMs;
+use dynamo_core::wire::tree::TreeState;
 use serde::{Deserialize, Serialize};
 use service_kit::http::error::Problem;
 
@@ -21,7 +24,7 @@ pub struct PingDocument {
     pub incarnation: Incarnation,
     /// The ring in use.
     pub ring: Option<RingVersion>,
-    /// `healthy`, `read_only`, `reopening` or `damaged`.
+    /// `healthy`, `full`, `read_only`, `reopening` or `quarantined`.
     pub store: String,
 }
 
@@ -30,7 +33,7 @@ pub struct PingDocument {
 pub struct StoreDocument {
     /// The store.
     pub store_id: StoreId,
-    /// `healthy`, `read_only`, `reopening` or `damaged`.
+    /// `healthy`, `full`, `read_only`, `reopening` or `quarantined`.
     pub state: String,
     /// The state of the hint file.
     pub hints_state: String,
@@ -44,6 +47,28 @@ pub struct StoreDocument {
     pub corrupt_keys: usize,
     /// Partitions held completely.
     pub partitions_held: usize,
+    /// The Merkle tree and the scrub.
+    pub tree: TreeDocument,
+}
+
+/// The Merkle tree of a store, and how far the scrub has come.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct TreeDocument {
+    /// `built`, or `building`.
+    pub state: TreeState,
+    /// Changes that are not folded into the tree's blocks yet.
+    pub log_entries: usize,
+    /// Leaves that the present pass has compared with their records.
+    pub scrubbed_leaves: u32,
+    /// Leaves of a full pass.
+    pub leaves: u32,
+    /// Leaves to be compared out of turn.
+    pub suspects: usize,
+    /// When the present pass began.
+    pub pass_started_ms: WallMs,
+    /// When the last full pass ended; absent for never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_full_ms: Option<WallMs>,
 }
 
 /// `GET /v1/ping`.
@@ -66,6 +91,7 @@ pub async fn ping(State(api): State<Api>) -> Json<PingDocument> {
 pub async fn store(State(api): State<Api>) -> Result<Json<StoreDocument>, Problem> {
     let node: &Node = &api.node;
     let stats = node.store.stats().map_err(store_problem)?;
+    let tree = node.store.tree_stats();
     Ok(Json(StoreDocument {
         store_id: node.epochs.file().store_id,
         state: stats.state.as_str().to_owned(),
@@ -74,6 +100,15 @@ pub async fn store(State(api): State<Api>) -> Result<Json<StoreDocument>, Proble
         records: stats.records,
         queue: stats.queue,
         corrupt_keys: stats.corrupt_keys,
-        partitions_held: node.held.load().as_deref().map_or(0, |held| held.len()),
+        partitions_held: node.possession.inventory().map_or(0, |all| all.advertised().len()),
+        tree: TreeDocument {
+            state: tree.state,
+            log_entries: tree.log_entries,
+            scrubbed_leaves: tree.scrubbed_leaves,
+            leaves: 1 << TREE_LEAF_BITS,
+            suspects: tree.suspects,
+            pass_started_ms: tree.pass_started,
+            last_full_ms: tree.last_full,
+        },
     }))
 }

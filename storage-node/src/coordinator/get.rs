@@ -1,9 +1,9 @@
 //! Performs the effects of one get.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use dynamo_core::clock::digest::RecordDigest;
 use dynamo_core::clock::record::Record;
 use dynamo_core::id::NodeId;
 use dynamo_core::params::Durability;
@@ -11,19 +11,17 @@ use dynamo_core::quorum::{
     GetEffect, GetEvent, GetFailure, GetOp, GetOutcome, GetPlan, ReplicaFailure, ReplicaReply,
 };
 use dynamo_core::ring::Role;
-use dynamo_core::time::Mono;
 use dynamo_core::versions::read_view;
 use dynamo_core::wire::coordinate::{Evidence, GetAnswer, GetMessage, ReplicaView};
 use dynamo_core::wire::replica::{ReplicaOp, ReplicaResult};
 use service_kit::http::error::{ErrorCode, Problem};
-use tokio::sync::mpsc;
 
+use super::driver::{Operation, Run, drive};
 use super::refusal::{context_too_long, get_problem};
 use super::request::Request;
 use crate::limits::BACKGROUND_WRITE_TIMEOUT;
 use crate::metrics::RequestEnd;
 use crate::node::{Node, store_code};
-use crate::store::merge::MergeRequest;
 
 /// What a get insists on.
 #[derive(Debug, Clone, Copy)]
@@ -115,106 +113,58 @@ pub async fn gather(
     let (op, effects) = node
         .health
         .with(|h| GetOp::start(&plan, |peer| h.reachable(peer), |peer| h.patience(peer), now))?;
-    // At most one event per replica that was asked.
-    let (sender, events) = mpsc::unbounded_channel();
-    let mut driver = Driver {
-        node: Arc::clone(node),
-        request: Arc::clone(request),
-        op,
-        sender,
-        events,
-        timer: None,
-        ended: None,
-        done: false,
-    };
-    driver.perform(effects);
-    while driver.ended.is_none() && !driver.done {
-        driver.step().await;
-    }
-    let ended = driver.ended.take();
-    if !driver.done {
-        node.background.spawn(driver.finish());
-    }
-    // The machine answers or fails before it is done.
-    ended.expect("an operation ends with an answer or a failure")
+    drive(node, Get { request: Arc::clone(request), op }, effects).await
 }
 
 /// One get on its way.
-struct Driver {
-    node: Arc<Node>,
+struct Get {
     request: Arc<Request>,
     op: GetOp,
-    sender: mpsc::UnboundedSender<GetEvent>,
-    events: mpsc::UnboundedReceiver<GetEvent>,
-    timer: Option<Mono>,
-    ended: Option<Result<GetOutcome, GetFailure>>,
-    done: bool,
 }
 
-impl Driver {
-    async fn finish(mut self) {
-        while !self.done {
-            self.step().await;
+impl Operation for Get {
+    type Event = GetEvent;
+    type Effect = GetEffect;
+    type Outcome = GetOutcome;
+    type Failure = GetFailure;
+
+    const TIMER: GetEvent = GetEvent::Timer;
+
+    fn on_event(&mut self, event: GetEvent, node: &Node) -> Vec<GetEffect> {
+        self.op.on_event(event, node.clock.mono())
+    }
+
+    async fn perform(&mut self, effect: GetEffect, run: &mut Run<Self>) {
+        match effect {
+            GetEffect::Read { node, unless } => self.read(node, unless, run),
+            GetEffect::Answer(outcome) => run.end(Ok(outcome)),
+            GetEffect::Fail(failure) => run.end(Err(failure)),
+            GetEffect::Repair { node, record } => self.repair(run.node(), node, record),
+            GetEffect::Overdue { node } => run.overdue(node),
+            GetEffect::SetTimer(at) => run.set_timer(at),
+            GetEffect::Done => run.finish(),
         }
     }
+}
 
-    /// Waits for one event and performs what follows from it.
-    async fn step(&mut self) {
-        let wait = self.timer.map(|at| self.node.clock.remaining(at));
-        let event = match wait {
-            None => self.events.recv().await,
-            Some(wait) => tokio::select! {
-                biased;
-                event = self.events.recv() => event,
-                () = tokio::time::sleep(wait) => {
-                    self.timer = None;
-                    Some(GetEvent::Timer)
-                }
-            },
-        };
-        // The sender lives in `self`, so the channel never ends.
-        let Some(event) = event else { return };
-        let effects = self.op.on_event(event, self.node.clock.mono());
-        self.perform(effects);
-    }
-
-    fn perform(&mut self, effects: Vec<GetEffect>) {
-        let mut effects = VecDeque::from(effects);
-        while let Some(effect) = effects.pop_front() {
-            match effect {
-                GetEffect::Read { node, .. } if node == self.node.me => {
-                    let event = self.read_local();
-                    effects.extend(self.op.on_event(event, self.node.clock.mono()));
-                }
-                GetEffect::Read { node, unless } => {
-                    let sender = self.sender.clone();
-                    let object = self.request.object.clone();
-                    let op = ReplicaOp::Read { object, unless, token: false };
-                    let reply = Box::new(move |result| {
-                        // Fails where the operation is done already and nobody listens.
-                        sender.send(event_of(node, result)).ok();
-                    });
-                    self.node.peers.send(node, op, self.request.deadline, reply);
-                }
-                GetEffect::Answer(outcome) => self.ended = Some(Ok(outcome)),
-                GetEffect::Fail(failure) => self.ended = Some(Err(failure)),
-                GetEffect::Repair { node, record } => self.repair(node, record),
-                GetEffect::Overdue { node } => {
-                    self.node.health.on_overdue(node, self.node.clock.mono());
-                }
-                GetEffect::SetTimer(at) => self.timer = Some(at),
-                GetEffect::Done => self.done = true,
-            }
+impl Get {
+    fn read(&self, from: NodeId, unless: Option<RecordDigest>, run: &Run<Self>) {
+        if from == run.node().me {
+            run.raise(self.read_local(run.node()));
+            return;
         }
+        let object = self.request.object.clone();
+        let op = ReplicaOp::Read { object, unless, token: false };
+        let reply = Box::new(run.listener(move |result| event_of(from, result)));
+        run.node().peers.send(from, op, self.request.deadline, reply);
     }
 
-    fn read_local(&self) -> GetEvent {
-        let (node, object) = (&self.node, &self.request.object);
-        let from = node.me;
+    fn read_local(&self, node: &Node) -> GetEvent {
+        let (from, object) = (node.me, &self.request.object);
         let reply = match node.read_replica(object, self.request.props.reconciliation) {
             Ok(Some(record)) => ReplicaReply::Record(record),
             Ok(None) => {
-                let holds = node.holds(&self.request.view, object.position());
+                let holds = node.holds(&self.request.view, object);
                 ReplicaReply::Absent { holds }
             }
             Err(error) => {
@@ -226,8 +176,7 @@ impl Driver {
     }
 
     /// Brings a stale replica up to date, after the answer and without waiting for it.
-    fn repair(&self, to: NodeId, record: Record) {
-        let node = &self.node;
+    fn repair(&self, node: &Arc<Node>, to: NodeId, record: Record) {
         let metrics = &node.metrics.coordinator;
         let Ok(permit) = Arc::clone(&node.repairs).try_acquire_owned() else {
             metrics.read_repairs_skipped.inc();
@@ -238,8 +187,7 @@ impl Driver {
         let durability = Durability::Fsync;
         if to == node.me {
             let node = Arc::clone(node);
-            let reconciliation = self.request.props.reconciliation;
-            let merge = MergeRequest { object, record, reconciliation };
+            let merge = node.merge_of(object, record);
             node.background.clone().spawn(async move {
                 if let Err(error) = node.store.merge(vec![merge], durability, None).await {
                     tracing::debug!(%error, "an own replica could not be repaired");

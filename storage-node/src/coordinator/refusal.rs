@@ -83,7 +83,7 @@ pub fn put_problem(node: &Node, request: &Request, failure: &PutFailure) -> Prob
 }
 
 /// This node is not one of those that act for the key now.
-fn not_owner(request: &Request) -> Problem {
+pub(crate) fn not_owner(request: &Request) -> Problem {
     let ring = request.view.version().to_string();
     let detail = format!("not in the list of this key under ring {ring}");
     let problem = Problem::new(ErrorCode::NotOwner, detail);

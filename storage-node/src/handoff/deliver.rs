@@ -1,29 +1,32 @@
-//! One batch of hints to one target, or, where the target left the ring, to the nodes that own the
-//! keys now.
+//! One batch of hints to one target, or, where the target has no part in a key any more, to the
+//! nodes that own it now.
 
 use std::sync::Arc;
 
+use dynamo_core::admission::Kind;
+use dynamo_core::clock::digest::RecordDigest;
 use dynamo_core::clock::record::Record;
 use dynamo_core::cluster_view::ClusterView;
 use dynamo_core::handoff::hint::{BatchEnd, HintBatchBudget, HintWork};
+use dynamo_core::handoff::receivers;
 use dynamo_core::id::NodeId;
+use dynamo_core::key::ObjectKey;
 use dynamo_core::params::Durability;
 use dynamo_core::replica::reconciled;
 use dynamo_core::wire::replica::{ReplicaOp, ReplicaResult};
 use tokio::sync::oneshot;
 
-use crate::limits::HINT_DELIVERY_TIMEOUT;
+use crate::limits::{HINT_DELIVERY_TIMEOUT, HINT_SLICE_WAIT};
 use crate::node::Node;
 use crate::store::StoreError;
 use crate::store::hints::StoredHint;
-use crate::store::merge::MergeRequest;
 
 /// What is known of one hint's delivery.
 enum Delivery {
     /// Nothing has to be sent any more.
     Nothing,
-    /// Sent to these, whose answers are awaited.
-    Sent(Vec<oneshot::Receiver<bool>>),
+    /// Sent, and the answers are awaited.
+    Sent(Vec<oneshot::Receiver<bool>>, Option<RecordDigest>),
     /// It could not even be read.
     Unreadable,
 }
@@ -31,6 +34,10 @@ enum Delivery {
 /// Delivers one batch and removes what was acknowledged.
 pub async fn batch(node: &Arc<Node>, view: &ClusterView, work: HintWork) -> BatchEnd {
     let (HintWork::Deliver(target) | HintWork::Retarget(target)) = work;
+    let _slice = match node.slices.take(Kind::Hints, HINT_SLICE_WAIT).await {
+        Ok(slice) => slice,
+        Err(refused) => return failed(node, target, &refused.to_string()),
+    };
     let page = match node.hints.page(target, None) {
         Ok(page) => page,
         Err(error) => return failed(node, target, &error.to_string()),
@@ -51,27 +58,22 @@ pub async fn batch(node: &Arc<Node>, view: &ClusterView, work: HintWork) -> Batc
     }
     let mut sent = Vec::with_capacity(batch.len());
     for hint in batch {
-        let to = match work {
-            HintWork::Deliver(target) => vec![target],
-            HintWork::Retarget(_) => {
-                let n = view.bucket(hint.object.bucket()).n;
-                view.replica_sets(hint.object.position(), n).write_targets()
-            }
-        };
+        let to = receivers(view, target, &hint.object);
         let delivery = deliver(node, &hint, &to).await;
         sent.push((hint, delivery));
     }
-    let mut delivered = Vec::with_capacity(sent.len());
+    let (mut delivered, mut own) = (Vec::with_capacity(sent.len()), Vec::new());
     let mut all = true;
     for (hint, delivery) in sent {
         let done = match delivery {
             Delivery::Nothing => true,
             Delivery::Unreadable => false,
-            Delivery::Sent(answers) => {
+            Delivery::Sent(answers, of) => {
                 let mut done = true;
                 for answer in answers {
                     done &= answer.await.unwrap_or(false);
                 }
+                own.extend(of.filter(|_| done).map(|digest| (hint.object.clone(), digest)));
                 done
             }
         };
@@ -84,10 +86,29 @@ pub async fn batch(node: &Arc<Node>, view: &ClusterView, work: HintWork) -> Batc
         Ok(removed) => node.metrics.hints.delivered.inc_by(removed),
         Err(error) => return failed(node, target, &error.to_string()),
     }
+    clear_away(node, view, own).await;
     match (all, more) {
         (false, _) => failed(node, target, "not all hints were taken"),
         // Hints that changed meanwhile are still there, so only an empty page is the end.
         (true, _) => BatchEnd::More,
+    }
+}
+
+/// Removes own records that this node was not to have and kept for a hint alone: left here, they
+/// would keep the others from ever removing theirs. Only as they were delivered: what was written
+/// since is owed again.
+async fn clear_away(node: &Node, view: &ClusterView, own: Vec<(ObjectKey, RecordDigest)>) {
+    let strange = |object: &ObjectKey| {
+        // A hint that cannot be looked for may be there.
+        !node.takes(view, object) && !node.hints.owes(object).unwrap_or(true)
+    };
+    let records: Vec<_> = own.into_iter().filter(|(object, _)| strange(object)).collect();
+    if records.is_empty() {
+        return;
+    }
+    match node.store.clear_away(records).await {
+        Ok(removed) => node.metrics.store.partitions.dropped.inc_by(removed),
+        Err(error) => tracing::debug!(%error, "delivered records were not cleared away"),
     }
 }
 
@@ -101,9 +122,11 @@ fn failed(node: &Node, target: NodeId, why: &str) -> BatchEnd {
 async fn deliver(node: &Arc<Node>, stored: &StoredHint, to: &[NodeId]) -> Delivery {
     let reconciliation = node.reconciliation(stored.object.bucket());
     let mut record = stored.hint.record.clone().unwrap_or_default();
+    let mut digest = None;
     if stored.hint.reference {
         match node.store.read(&stored.object) {
             Ok(own) => {
+                digest = own.as_ref().map(RecordDigest::of);
                 record = reconciled(record.sync(&own.unwrap_or_default()), reconciliation);
             }
             // What we cannot read any more the others repair from each other.
@@ -120,8 +143,7 @@ async fn deliver(node: &Arc<Node>, stored: &StoredHint, to: &[NodeId]) -> Delive
     let mut answers = Vec::with_capacity(to.len());
     for target in to {
         if *target == node.me {
-            let object = stored.object.clone();
-            let merge = MergeRequest { object, record: record.clone(), reconciliation };
+            let merge = node.merge_of(stored.object.clone(), record.clone());
             if node.store.merge(vec![merge], Durability::Fsync, None).await.is_err() {
                 return Delivery::Unreadable;
             }
@@ -129,7 +151,7 @@ async fn deliver(node: &Arc<Node>, stored: &StoredHint, to: &[NodeId]) -> Delive
         }
         answers.push(send(node, stored, &record, *target));
     }
-    Delivery::Sent(answers)
+    Delivery::Sent(answers, digest)
 }
 
 fn send(

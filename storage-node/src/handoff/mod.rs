@@ -5,6 +5,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`deliver`] | one batch to one target |
+//! | `running` | the deliveries on their way, and how each ends |
 //! | [`sync_point`] | waiting until the hints of a moment are gone |
 //!
 //! Invariant: a hint is removed only after the target acknowledged it durably, and only in the
@@ -13,18 +14,22 @@
 pub mod deliver;
 pub mod sync_point;
 
+mod running;
+#[cfg(test)]
+mod tests;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dynamo_core::cluster_view::{ClusterView, MemberStatus};
-use dynamo_core::handoff::hint::{HintSchedule, HintWork};
+use dynamo_core::handoff::hint::{BatchEnd, HintSchedule, HintWork};
 use dynamo_core::id::NodeId;
 use dynamo_core::time::{Mono, WallMs};
 use service_kit::rng::OsEntropy;
 use service_kit::shutdown::Shutdown;
 use tokio::sync::Notify;
-use tokio::task::JoinSet;
 
+use self::running::Running;
 use self::sync_point::SyncPoints;
 use crate::limits::{HINT_DELIVERIES_MAX, HINT_EXPIRY_INTERVAL, HINT_TICK};
 use crate::node::Node;
@@ -55,6 +60,11 @@ impl Handoff {
         }
     }
 
+    /// A delivery to `target` ended.
+    fn finished(&self, target: NodeId, now: Mono, end: BatchEnd) {
+        self.lock().finished(target, now, end, &mut OsEntropy);
+    }
+
     /// Asks for a look at what is due, at once.
     pub fn wake(&self) {
         self.wake.notify_one();
@@ -73,13 +83,15 @@ fn is_target(view: &ClusterView, node: NodeId) -> bool {
 
 /// Delivers what is due until the stop.
 pub async fn run(node: Arc<Node>, shutdown: Shutdown) {
-    let mut deliveries = JoinSet::new();
+    let mut deliveries = Running::default();
     while !shutdown.is_requested() {
         tokio::select! {
             () = shutdown.requested() => break,
             () = node.handoff.wake.notified() => {}
             () = node.health.recovery() => {}
-            Some(_) = deliveries.join_next(), if !deliveries.is_empty() => {}
+            Some((target, end)) = deliveries.next() => {
+                node.handoff.finished(target, node.clock.mono(), end);
+            }
             () = tokio::time::sleep(HINT_TICK) => {}
         }
         let now = node.clock.mono();
@@ -94,15 +106,9 @@ pub async fn run(node: Arc<Node>, shutdown: Shutdown) {
             node.handoff.lock().due(now, room, reachable, |peer| is_target(&view, peer))
         });
         for work in work {
-            let node = Arc::clone(&node);
-            let view = Arc::clone(&view);
-            deliveries.spawn(async move {
-                let (HintWork::Deliver(target) | HintWork::Retarget(target)) = work;
-                let end = deliver::batch(&node, &view, work).await;
-                let now = node.clock.mono();
-                node.handoff.lock().finished(target, now, end, &mut OsEntropy);
-                node.handoff.wake();
-            });
+            let (HintWork::Deliver(target) | HintWork::Retarget(target)) = work;
+            let (node, view) = (Arc::clone(&node), Arc::clone(&view));
+            deliveries.start(target, async move { deliver::batch(&node, &view, work).await });
         }
     }
     // What is on its way ends by itself; a hint that is not removed is delivered once more.

@@ -1,6 +1,7 @@
-//! Replica operations on their way to the peers. While [`PEER_REQUESTS_MAX`] messages to one peer
-//! are on their way, further operations for it gather and travel together in the next: a group
-//! commit for the network. Reads and writes travel apart, so that no read waits for a sync.
+//! Replica operations on their way to the peers. While a message to one peer is on its way, further
+//! operations for it gather and travel together in the next: a group commit for the network. Only
+//! where many have gathered do further messages go before the first is answered, at most
+//! [`PEER_REQUESTS_MAX`]. Reads and writes travel apart, so that no read waits for a sync.
 //!
 //! An operation ends in exactly one reply: what the peer said, or how it failed. Nothing is sent
 //! twice here; who asked decides who is asked instead.
@@ -29,7 +30,9 @@ use service_kit::peer::{NotSentReason, PeerClient, PeerError, PeerRequest};
 use service_kit::time::Clock;
 
 use super::health::PeerHealth;
-use crate::limits::{PEER_BATCH_BYTES_MAX, PEER_QUEUE_MAX, PEER_REQUESTS_MAX};
+use crate::limits::{
+    PEER_BATCH_BYTES_MAX, PEER_GATHER_BYTES, PEER_GATHER_OPS, PEER_QUEUE_MAX, PEER_REQUESTS_MAX,
+};
 use crate::metrics::PeerMetricsSet;
 
 /// Hears the end of one operation. Must not block.
@@ -47,8 +50,43 @@ struct Pending {
 #[derive(Default)]
 struct Lane {
     pending: VecDeque<Pending>,
+    /// Bytes of the pending operations.
+    bytes: usize,
     /// Messages of this lane on their way.
     in_flight: usize,
+}
+
+impl Lane {
+    /// Whether what has gathered is worth a message now, beside `others` that are on their way.
+    fn is_due(&self, others: usize) -> bool {
+        let much = self.pending.len() >= PEER_GATHER_OPS || self.bytes >= PEER_GATHER_BYTES;
+        others == 0 || (much && others < PEER_REQUESTS_MAX)
+    }
+
+    /// The next batch, and the operations that nobody waits for any more. An empty batch ends the
+    /// sender; that is noted under the same lock, so that no operation is left without one: a
+    /// sender that leaves some has another beside it.
+    fn take(&mut self, now: Mono) -> (Vec<Pending>, Vec<Pending>) {
+        let (mut batch, mut expired) = (Vec::new(), Vec::new());
+        let mut bytes = 0usize;
+        let due = self.is_due(self.in_flight.saturating_sub(1));
+        while let Some(next) = self.pending.front().filter(|_| due) {
+            if next.deadline > now {
+                bytes = bytes.saturating_add(payload_bytes(&next.op));
+                let full = batch.len() >= REPLICA_BATCH_MAX || bytes > PEER_BATCH_BYTES_MAX;
+                if full && !batch.is_empty() {
+                    break;
+                }
+            }
+            let Some(next) = self.pending.pop_front() else { break };
+            self.bytes = self.bytes.saturating_sub(payload_bytes(&next.op));
+            if next.deadline > now { &mut batch } else { &mut expired }.push(next);
+        }
+        if batch.is_empty() {
+            self.in_flight = self.in_flight.saturating_sub(1);
+        }
+        (batch, expired)
+    }
 }
 
 #[derive(Default)]
@@ -122,8 +160,9 @@ impl Peers {
             reply(Err(ReplicaFailure::Overloaded));
             return;
         }
+        lane.bytes = lane.bytes.saturating_add(payload_bytes(&op));
         lane.pending.push_back(Pending { op, deadline, reply });
-        if lane.in_flight >= PEER_REQUESTS_MAX {
+        if !lane.is_due(lane.in_flight) {
             return;
         }
         lane.in_flight += 1;
@@ -153,7 +192,7 @@ impl Inner {
     /// Sends what has gathered until nothing is left.
     async fn run(self: Arc<Self>, node: NodeId, peer: Arc<Peer>, kind: LaneKind) {
         loop {
-            let (batch, expired) = self.take(&mut peer.lane(kind));
+            let (batch, expired) = peer.lane(kind).take(self.clock.mono());
             for pending in expired {
                 (pending.reply)(Err(ReplicaFailure::Timeout));
             }
@@ -162,29 +201,6 @@ impl Inner {
             }
             self.deliver(node, batch).await;
         }
-    }
-
-    /// The next batch, and the operations that nobody waits for any more. An empty batch ends the
-    /// sender; that is noted under the same lock, so that no operation is left without one.
-    fn take(&self, lane: &mut Lane) -> (Vec<Pending>, Vec<Pending>) {
-        let now = self.clock.mono();
-        let (mut batch, mut expired) = (Vec::new(), Vec::new());
-        let mut bytes = 0usize;
-        while let Some(next) = lane.pending.front() {
-            if next.deadline > now {
-                bytes = bytes.saturating_add(payload_bytes(&next.op));
-                let full = batch.len() >= REPLICA_BATCH_MAX || bytes > PEER_BATCH_BYTES_MAX;
-                if full && !batch.is_empty() {
-                    break;
-                }
-            }
-            let Some(next) = lane.pending.pop_front() else { break };
-            if next.deadline > now { &mut batch } else { &mut expired }.push(next);
-        }
-        if batch.is_empty() {
-            lane.in_flight = lane.in_flight.saturating_sub(1);
-        }
-        (batch, expired)
     }
 
     async fn deliver(&self, node: NodeId, batch: Vec<Pending>) {
@@ -196,8 +212,14 @@ impl Inner {
             Ok(results) => {
                 let latency = self.clock.mono().since(sent);
                 self.health.on_success(node, self.clock.mono(), latency);
+                let alone = batch.len() == 1;
                 for (pending, result) in batch.into_iter().zip(results) {
-                    (pending.reply)(Ok(result));
+                    if !alone && is_too_large(&result) {
+                        // The answers to the others left no room for this one.
+                        Box::pin(self.deliver(node, vec![pending])).await;
+                    } else {
+                        (pending.reply)(Ok(result));
+                    }
                 }
             }
             Err(failure) => {
@@ -301,9 +323,62 @@ enum SendError {
     Refused(Problem),
 }
 
+fn is_too_large(result: &ReplicaResult) -> bool {
+    let ReplicaResult::Refused { code } = result else { return false };
+    code == ErrorCode::PayloadTooLarge.as_str()
+}
+
 fn payload_bytes(op: &ReplicaOp) -> usize {
     match op {
         ReplicaOp::Merge { object, record, .. } => object.key().len() + record.payload_bytes(),
         ReplicaOp::Read { object, .. } => object.key().len(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dynamo_core::key::ObjectKey;
+
+    use super::*;
+
+    fn read(lane: &mut Lane, deadline: Mono) {
+        let object = ObjectKey::parse("b", "k").unwrap();
+        let op = ReplicaOp::Read { object, unless: None, token: false };
+        lane.bytes += payload_bytes(&op);
+        lane.pending.push_back(Pending { op, deadline, reply: Box::new(|_| {}) });
+    }
+
+    #[test]
+    fn a_further_message_goes_only_for_much() {
+        let cases = [
+            (1, 0, 0, true),
+            (1, 0, 1, false),
+            (PEER_GATHER_OPS - 1, 0, 1, false),
+            (PEER_GATHER_OPS, 0, 1, true),
+            (1, PEER_GATHER_BYTES, 1, true),
+            (PEER_GATHER_OPS, PEER_GATHER_BYTES, PEER_REQUESTS_MAX, false),
+        ];
+        for (ops, more_bytes, others, due) in cases {
+            let mut lane = Lane::default();
+            (0..ops).for_each(|_| read(&mut lane, Mono(9)));
+            lane.bytes += more_bytes;
+            assert_eq!(lane.is_due(others), due, "{ops} operations beside {others} messages");
+        }
+    }
+
+    #[test]
+    fn no_operation_is_left_without_a_sender() {
+        let mut lane = Lane { in_flight: 2, ..Lane::default() };
+        (0..3).for_each(|_| read(&mut lane, Mono(9)));
+        // Too few for two senders: the first to come back leaves them to the other.
+        assert!(lane.take(Mono(0)).0.is_empty());
+        assert_eq!((lane.pending.len(), lane.in_flight), (3, 1));
+        let (batch, expired) = lane.take(Mono(0));
+        assert_eq!((batch.len(), expired.len(), lane.bytes), (3, 0, 0));
+        // What came too late is no message, and the last sender ends.
+        read(&mut lane, Mono(1));
+        let (batch, expired) = lane.take(Mono(2));
+        assert_eq!((batch.len(), expired.len()), (0, 1));
+        assert_eq!((lane.bytes, lane.in_flight), (0, 0));
     }
 }

@@ -38,6 +38,20 @@ impl CorruptKeys {
         self.count.store(keys.len(), Ordering::Relaxed);
     }
 
+    /// Looks at every known bad key again; those that `is_good` now are no longer known as bad.
+    pub(crate) fn review(&self, is_good: impl Fn(&[u8]) -> bool) {
+        let known = self.lock().clone();
+        for key in known.into_iter().filter(|key| is_good(key)) {
+            self.heal(&key);
+        }
+    }
+
+    /// Forgets all of them, with the file.
+    pub(crate) fn clear(&self) {
+        self.lock().clear();
+        self.count.store(0, Ordering::Relaxed);
+    }
+
     /// Number of known bad keys.
     pub(crate) fn len(&self) -> usize {
         self.count.load(Ordering::Relaxed)

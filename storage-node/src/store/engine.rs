@@ -29,29 +29,53 @@ pub type Rows = Vec<(Bytes, Bytes)>;
 /// The range of keys of a page.
 pub type KeyRange = (Bound<Vec<u8>>, Bound<Vec<u8>>);
 
-/// The tables inside one write transaction.
-pub trait Tables {
-    /// The value under `key` as this transaction sees it.
+/// The tables as one transaction sees them: all of the same moment.
+pub trait Snapshot {
+    /// The value under `key`.
     ///
     /// # Errors
-    /// [`EngineError`]; the transaction must then be given up.
+    /// [`EngineError`]; a write transaction must then be given up.
     fn get(&self, table: TableId, key: &[u8]) -> Result<Option<Bytes>, EngineError>;
 
-    /// Writes `value` under `key`.
+    /// The first rows of `range`, as [`Engine::page`].
     ///
     /// # Errors
     /// As [`Self::get`].
+    fn page(
+        &self,
+        table: TableId,
+        range: KeyRange,
+        rows: usize,
+        bytes: usize,
+    ) -> Result<Rows, EngineError>;
+}
+
+/// The tables inside one write transaction.
+pub trait Tables: Snapshot {
+    /// Writes `value` under `key`.
+    ///
+    /// # Errors
+    /// As [`Snapshot::get`].
     fn put(&mut self, table: TableId, key: &[u8], value: &[u8]) -> Result<(), EngineError>;
 
     /// Removes `key`.
     ///
     /// # Errors
-    /// As [`Self::get`].
+    /// As [`Snapshot::get`].
     fn remove(&mut self, table: TableId, key: &[u8]) -> Result<(), EngineError>;
+
+    /// Removes every key of `range`.
+    ///
+    /// # Errors
+    /// As [`Snapshot::get`].
+    fn remove_range(&mut self, table: TableId, range: KeyRange) -> Result<(), EngineError>;
 }
 
 /// What is done inside a write transaction.
 pub type Work<'a> = dyn FnMut(&mut dyn Tables) -> Result<(), EngineError> + 'a;
+
+/// What is read of one moment.
+pub type Look<'a> = dyn FnMut(&dyn Snapshot) -> Result<(), EngineError> + 'a;
 
 /// One open file.
 pub trait Engine: Debug + Send + Sync {
@@ -74,6 +98,13 @@ pub trait Engine: Debug + Send + Sync {
         bytes: usize,
     ) -> Result<Rows, EngineError>;
 
+    /// Runs `look` on several tables as they are at one moment. Kept short: what is overwritten
+    /// meanwhile stays on disk for it.
+    ///
+    /// # Errors
+    /// [`EngineError`], those of `look` included.
+    fn snapshot(&self, look: &mut Look<'_>) -> Result<(), EngineError>;
+
     /// Runs `work` in a write transaction and commits it. Where `work` or the commit fails, nothing
     /// of it is visible, though after a failed commit it may be there when the file is opened anew.
     ///
@@ -81,11 +112,20 @@ pub trait Engine: Debug + Send + Sync {
     /// [`EngineError`]; no further write may be tried before [`Self::reopen`].
     fn transact(&self, commit: Commit, work: &mut Work<'_>) -> Result<(), EngineError>;
 
-    /// Closes the file and opens it anew, after a failure.
+    /// Closes the file and opens it anew, after a failure; where there is no file, an empty one.
     ///
     /// # Errors
     /// [`EngineError`]; it may be tried again.
     fn reopen(&self) -> Result<(), EngineError>;
+
+    /// Reads the whole file and compares it with its checksums. Until that has ended, other calls
+    /// answer [`EngineError::Closed`].
+    ///
+    /// # Errors
+    /// [`EngineError::Damaged`] where anything of it is not as it was written.
+    fn verify(&self) -> Result<(), EngineError> {
+        Ok(())
+    }
 
     /// Number of rows of a table.
     ///
@@ -93,6 +133,9 @@ pub trait Engine: Debug + Send + Sync {
     /// [`EngineError`].
     fn rows(&self, table: TableId) -> Result<u64, EngineError>;
 
-    /// Closes the file for good; later calls answer [`EngineError::Closed`].
+    /// Closes the file; later calls answer [`EngineError::Closed`].
     fn close(&self);
+
+    /// Forgets what a closed store has outside of its file.
+    fn discard(&self) {}
 }

@@ -6,6 +6,12 @@ pub enum EngineError {
     /// The operating system refused a read, write or sync. The file may be fine.
     #[error("input or output failed: {0}")]
     Io(String),
+    /// There is no space on the disk. The file is fine.
+    #[error("no space is left: {0}")]
+    Full(String),
+    /// The disk does not give the bytes of the file.
+    #[error("unreadable file: {0}")]
+    Unreadable(String),
     /// The file's own structure is damaged.
     #[error("damaged file: {0}")]
     Damaged(String),
@@ -27,6 +33,9 @@ pub enum StoreError {
     /// Nothing was changed.
     #[error("the store does not take this operation now")]
     Unavailable,
+    /// The disk has no room for it. Nothing was changed.
+    #[error("the disk is full")]
+    Full,
     /// The writer's queue is full. Nothing was changed.
     #[error("the store's queue is full")]
     Overloaded,

@@ -107,6 +107,10 @@ impl WriteJob for KeepJob {
         self.durability == Durability::Fsync
     }
 
+    fn adds_values(&self) -> bool {
+        self.hints.iter().any(KeepRequest::adds_values)
+    }
+
     fn deadline(&self) -> Option<Mono> {
         self.deadline
     }

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dynamo_core::clock::record::Record;
@@ -25,7 +25,8 @@ use super::hint_form::{
     Hint, HintEntry, decode_entry, decode_hint, from_index_key, parse_hint_key,
 };
 use super::hint_jobs::{KeepJob, RemoveJob};
-use super::writer::{StoreState, Writer};
+use super::merge::has_values;
+use super::writer::{Alone, Doubt, Home, StoreState, Successor, Writer, WriterParts};
 use super::{EngineKind, open_engine};
 use crate::limits::{HINT_CACHE_BYTES, SCAN_BYTES_MAX, SCAN_ROWS_MAX};
 use crate::metrics::{FileMetrics, HintMetrics};
@@ -123,6 +124,17 @@ pub struct KeepRequest {
     pub reconciliation: Reconciliation,
 }
 
+impl KeepRequest {
+    /// Whether the hint holds values, for which a full disk has no room.
+    #[must_use]
+    pub fn adds_values(&self) -> bool {
+        match &self.what {
+            KeepWhat::Record(record) => has_values(record),
+            KeepWhat::Reference => false,
+        }
+    }
+}
+
 /// A hint as it was read for delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredHint {
@@ -153,9 +165,34 @@ pub(crate) struct Accounts {
     by_target: Mutex<BTreeMap<NodeId, HintTotal>>,
     hints: AtomicU64,
     bytes: AtomicU64,
+    /// Whether a read has met a damaged page.
+    damaged: AtomicBool,
+}
+
+/// Hints that are lost with their file are left to anti-entropy.
+struct HintsSuccessor(Arc<Accounts>);
+
+impl Successor for HintsSuccessor {
+    fn doubts(&mut self) -> Option<Doubt> {
+        self.0.damaged.swap(false, Ordering::AcqRel).then_some(Doubt::Structure)
+    }
+
+    fn forget(&mut self) {
+        self.0.clear();
+    }
 }
 
 impl Accounts {
+    /// Forgets all hints.
+    fn clear(&self) {
+        let mut by_target = self.lock();
+        by_target.clear();
+        self.metrics.dropped_corrupt.inc_by(self.hints.swap(0, Ordering::Relaxed));
+        self.bytes.store(0, Ordering::Relaxed);
+        self.metrics.held.set(0);
+        self.metrics.held_bytes.set(0);
+    }
+
     pub(crate) fn total(&self) -> HintTotal {
         HintTotal {
             hints: self.hints.load(Ordering::Relaxed),
@@ -207,6 +244,7 @@ impl HintStore {
     /// When the operating system gives no thread.
     pub fn start(
         file: HintFile,
+        home: Home,
         caps: HintCaps,
         clock: Clock,
         metrics: HintMetrics,
@@ -225,10 +263,18 @@ impl HintStore {
             by_target: Mutex::new(by_target),
             hints: AtomicU64::new(hints),
             bytes: AtomicU64::new(bytes),
+            damaged: AtomicBool::new(false),
         });
-        let of_writer = Arc::clone(&engine);
-        let nothing = Box::new(|| {});
-        let writer = Writer::start("store-hints", of_writer, clock, file_metrics, nothing)?;
+        let writer = Writer::start(WriterParts {
+            name: "store-hints",
+            engine: Arc::clone(&engine),
+            home,
+            clock,
+            metrics: file_metrics,
+            on_failure: Box::new(|| {}),
+            companion: Box::new(Alone),
+            successor: Box::new(HintsSuccessor(Arc::clone(&accounts))),
+        })?;
         Ok(Self { engine, writer, accounts })
     }
 
@@ -307,6 +353,23 @@ impl HintStore {
             records.extend(hint.record);
         }
         Ok(records)
+    }
+
+    /// Whether a hint of any kind is kept for `object`.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub fn owes(&self, object: &ObjectKey) -> Result<bool, StoreError> {
+        if self.accounts.total().hints == 0 {
+            return Ok(false);
+        }
+        let from = object.storage_key();
+        let length = from.len() + size_of::<u128>();
+        let to = [from.as_slice(), &[0xff; size_of::<u128>()]].concat();
+        let range = (Bound::Included(from), Bound::Included(to));
+        let rows = self.engine.page(HINTS, range, SCAN_ROWS_MAX, SCAN_BYTES_MAX);
+        let rows = rows.map_err(|error| self.unreadable(&error))?;
+        Ok(rows.iter().any(|(key, _)| key.len() == length))
     }
 
     /// A page of the hints of `target`, in key order; `from` is `next` of the page before.
@@ -463,7 +526,11 @@ impl HintStore {
     fn unreadable(&self, error: &EngineError) -> StoreError {
         if *error != EngineError::Closed {
             tracing::warn!(%error, "the hints could not be read");
-            self.writer.check();
+            if matches!(error, EngineError::Damaged(_)) {
+                self.accounts.damaged.store(true, Ordering::Release);
+            } else {
+                self.writer.check();
+            }
         }
         StoreError::Unavailable
     }

@@ -7,7 +7,7 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use bytes::Bytes;
 
-use super::engine::{Commit, Engine, KeyRange, Rows, TableId, Tables, Work};
+use super::engine::{Commit, Engine, KeyRange, Look, Rows, Snapshot, TableId, Tables, Work};
 use super::error::EngineError;
 
 type Table = BTreeMap<Vec<u8>, Bytes>;
@@ -46,21 +46,11 @@ impl Engine for MemoryEngine {
         rows: usize,
         bytes: usize,
     ) -> Result<Rows, EngineError> {
-        let tables = self.read();
-        let table = tables.get(table.0).ok_or_else(missing)?;
-        if is_empty_range(&range) {
-            return Ok(Rows::new());
-        }
-        let mut page = Rows::new();
-        let mut size = 0usize;
-        for (key, value) in table.range(range).take(rows) {
-            size = size.saturating_add(key.len() + value.len());
-            if !page.is_empty() && size > bytes {
-                break;
-            }
-            page.push((Bytes::copy_from_slice(key), value.clone()));
-        }
-        Ok(page)
+        Committed(&self.read()).page(table, range, rows, bytes)
+    }
+
+    fn snapshot(&self, look: &mut Look<'_>) -> Result<(), EngineError> {
+        look(&Committed(&self.read()))
     }
 
     fn transact(&self, _: Commit, work: &mut Work<'_>) -> Result<(), EngineError> {
@@ -89,6 +79,11 @@ impl Engine for MemoryEngine {
     }
 
     fn close(&self) {}
+
+    fn discard(&self) {
+        let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
+        tables.iter_mut().for_each(Table::clear);
+    }
 }
 
 /// Whether no key can lie in the range; the map panics on ranges that end before they begin.
@@ -98,6 +93,38 @@ pub(crate) fn is_empty_range(range: &KeyRange) -> bool {
         (Bound::Included(from) | Bound::Excluded(from), Bound::Excluded(to))
         | (Bound::Excluded(from), Bound::Included(to)) => from >= to,
         _ => false,
+    }
+}
+
+/// The tables as the last transaction left them.
+struct Committed<'a>(&'a [Table]);
+
+impl Snapshot for Committed<'_> {
+    fn get(&self, table: TableId, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+        Ok(self.0.get(table.0).ok_or_else(missing)?.get(key).cloned())
+    }
+
+    fn page(
+        &self,
+        table: TableId,
+        range: KeyRange,
+        rows: usize,
+        bytes: usize,
+    ) -> Result<Rows, EngineError> {
+        let table = self.0.get(table.0).ok_or_else(missing)?;
+        if is_empty_range(&range) {
+            return Ok(Rows::new());
+        }
+        let mut page = Rows::new();
+        let mut size = 0usize;
+        for (key, value) in table.range(range).take(rows) {
+            size = size.saturating_add(key.len() + value.len());
+            if !page.is_empty() && size > bytes {
+                break;
+            }
+            page.push((Bytes::copy_from_slice(key), value.clone()));
+        }
+        Ok(page)
     }
 }
 
@@ -114,7 +141,7 @@ impl Transaction<'_> {
     }
 }
 
-impl Tables for Transaction<'_> {
+impl Snapshot for Transaction<'_> {
     fn get(&self, table: TableId, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
         if let Some(change) = self.staged.get(table.0).ok_or_else(missing)?.get(key) {
             return Ok(change.clone());
@@ -122,11 +149,46 @@ impl Tables for Transaction<'_> {
         Ok(self.base.get(table.0).ok_or_else(missing)?.get(key).cloned())
     }
 
+    fn page(
+        &self,
+        table: TableId,
+        range: KeyRange,
+        rows: usize,
+        bytes: usize,
+    ) -> Result<Rows, EngineError> {
+        if is_empty_range(&range) {
+            return Ok(Rows::new());
+        }
+        let base = self.base.get(table.0).ok_or_else(missing)?.range(range.clone());
+        let staged = self.staged.get(table.0).ok_or_else(missing)?.range(range);
+        let mut joined: BTreeMap<&[u8], Option<&Bytes>> =
+            base.map(|(key, value)| (key.as_slice(), Some(value))).collect();
+        joined.extend(staged.map(|(key, change)| (key.as_slice(), change.as_ref())));
+        let mut page = Rows::new();
+        let mut size = 0usize;
+        let found = joined.into_iter().filter_map(|(key, value)| Some((key, value?)));
+        for (key, value) in found.take(rows) {
+            size = size.saturating_add(key.len() + value.len());
+            if !page.is_empty() && size > bytes {
+                break;
+            }
+            page.push((Bytes::copy_from_slice(key), value.clone()));
+        }
+        Ok(page)
+    }
+}
+
+impl Tables for Transaction<'_> {
     fn put(&mut self, table: TableId, key: &[u8], value: &[u8]) -> Result<(), EngineError> {
         self.stage(table, key, Some(Bytes::copy_from_slice(value)))
     }
 
     fn remove(&mut self, table: TableId, key: &[u8]) -> Result<(), EngineError> {
         self.stage(table, key, None)
+    }
+
+    fn remove_range(&mut self, table: TableId, range: KeyRange) -> Result<(), EngineError> {
+        let rows = self.page(table, range, usize::MAX, usize::MAX)?;
+        rows.iter().try_for_each(|(key, _)| self.stage(table, key, None))
     }
 }

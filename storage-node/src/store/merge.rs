@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use dynamo_core::clock::record::Record;
+use dynamo_core::actor::Custody;
+use dynamo_core::clock::digest::RecordDigest;
+use dynamo_core::clock::record::{Content, Record};
 use dynamo_core::codec::record::encode_record;
 use dynamo_core::key::ObjectKey;
 use dynamo_core::params::{Durability, Reconciliation};
-use dynamo_core::replica::merge;
+use dynamo_core::replica::merge_in;
 use dynamo_core::time::Mono;
 use tokio::sync::oneshot;
 
@@ -24,6 +26,21 @@ pub struct MergeRequest {
     pub record: Record,
     /// Who reconciles in its bucket.
     pub reconciliation: Reconciliation,
+    /// Whether the node holds the object's partition: what it lacks of it then is lost.
+    pub custody: Custody,
+}
+
+impl MergeRequest {
+    /// Whether the record holds values, for which a full disk has no room.
+    #[must_use]
+    pub fn adds_values(&self) -> bool {
+        has_values(&self.record)
+    }
+}
+
+/// Whether anything in the record is more than a tombstone.
+pub(super) fn has_values(record: &Record) -> bool {
+    record.siblings().any(|sibling| matches!(sibling.content, Content::Value(_)))
 }
 
 /// Hears the result of a merge job: all of its records, or none of them.
@@ -57,17 +74,26 @@ impl MergeJob {
         let key = request.object.storage_key();
         let stored = tables.get(RECORDS, &key)?;
         // An unreadable record is lost, its epoch has just ended, and what the other replica knows
-        // is the best there is. So this is also how a bad record is healed.
-        let local = match stored.map(|bytes| shared.decode(&key, bytes)).transpose() {
-            Ok(local) => local.unwrap_or_default(),
-            Err(_) => Record::default(),
-        };
-        let merged = merge(&local, &request.record, shared.me, request.reconciliation);
+        // is the best there is. So this is also how a bad record is healed. What it had added to
+        // the tree is not known; the scrub, which has just been asked to look, takes it out.
+        let stored = stored.and_then(|bytes| shared.decode(&key, bytes).ok());
+        let before = stored.as_ref().map(RecordDigest::of);
+        let local = stored.unwrap_or_default();
+        let merged = merge_in(
+            &local,
+            &request.record,
+            shared.epochs.actor(),
+            request.custody,
+            request.reconciliation,
+            shared.clock.wall(),
+        );
         if let Some(seen) = merged.lost_epoch {
             shared.epochs.end(seen, "another replica shows a write of this node that it lost");
         }
         if merged.changed {
             tables.put(RECORDS, &key, &encode_record(&key, &merged.record))?;
+            let after = Some(RecordDigest::of(&merged.record));
+            shared.tree.change(&key, request.object.bucket().as_str(), before, after);
             shared.corrupt.heal(&key);
             shared.metrics.corrupt_keys.set(shared.corrupt.len() as i64);
         }
@@ -82,6 +108,10 @@ impl WriteJob for MergeJob {
 
     fn is_durable(&self) -> bool {
         self.durability == Durability::Fsync
+    }
+
+    fn adds_values(&self) -> bool {
+        self.merges.iter().any(MergeRequest::adds_values)
     }
 
     fn deadline(&self) -> Option<Mono> {

@@ -6,7 +6,16 @@
 //! | `queue`, [`writer`] | one writer per file, group commit, behaviour after failures |
 //! | [`put`], [`merge`] | the two ways a record changes |
 //! | `put_memory` | idempotent retries of superseded puts |
+//! | `state`, `successor` | what a file takes; what follows one that is damaged |
+//! | [`seal`], `aside` | which store a file is, and since when; damaged files |
+//! | [`space`] | a disk that is full |
 //! | `corrupt` | records that failed their checksum |
+//! | [`tree`] | the Merkle tree over the records, and its upkeep |
+//! | [`scrub`] | comparing tree and records |
+//! | [`keys`] | the keys of leaves, for another replica to compare |
+//! | [`pages`] | partitions read page by page |
+//! | [`partitions`] | partitions held, released and dropped |
+//! | [`reap`] | records that every owner has and nobody needs |
 //! | [`meta`] | which store this is, and which partitions it holds |
 //! | [`hints`], [`hint_form`] | replicas kept for others, in a file of their own |
 //!
@@ -18,31 +27,46 @@ pub mod engine;
 pub mod error;
 pub mod hint_form;
 pub mod hints;
+pub mod keys;
 pub mod merge;
 pub mod meta;
+pub mod pages;
+pub mod partitions;
 pub mod put;
+pub mod reap;
+pub mod scrub;
+pub mod tree;
 pub mod writer;
 
+pub(crate) mod aside;
 mod corrupt;
 mod hint_jobs;
 mod memory;
 mod put_memory;
 mod queue;
 mod redb_engine;
+pub mod seal;
+pub mod space;
+mod state;
+mod successor;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use dynamo_core::clock::record::Record;
+use dynamo_core::cluster_view::ClusterView;
 use dynamo_core::codec::record::decode_record;
-use dynamo_core::id::{KeyHash, NodeId};
+use dynamo_core::id::KeyHash;
 use dynamo_core::key::ObjectKey;
+use dynamo_core::merkle::{Prefix, TreeDigest};
 use dynamo_core::params::Durability;
 use dynamo_core::time::Mono;
+use dynamo_core::wire::tree::TreeState;
 use service_kit::time::Clock;
 use tokio::sync::{oneshot, watch};
 
@@ -53,7 +77,13 @@ use self::merge::{MergeJob, MergeRequest};
 use self::put::{PutJob, PutListener, PutRequest};
 use self::put_memory::PutMemory;
 use self::redb_engine::{FileBytes, OpenFile, RedbEngine};
-use self::writer::{StoreState, Writer};
+use self::seal::{Seal, SealJob};
+use self::successor::RecordsSuccessor;
+use self::tree::classes::Classes;
+use self::tree::companion::TreeCompanion;
+use self::tree::jobs::{TreeChange, TreeJob};
+use self::tree::{Opened, Suspicion, TreeKeeper, TreeStats, leaf_of};
+use self::writer::{Home, StoreState, Writer, WriterParts};
 use crate::epoch::EpochKeeper;
 use crate::limits::{SCAN_BYTES_MAX, SCAN_ROWS_MAX};
 use crate::metrics::{FileMetrics, StoreMetrics};
@@ -65,7 +95,10 @@ pub(crate) const RECORDS: TableId = TableId(0);
 /// Facts about the store itself, see [`meta`].
 pub(crate) const META: TableId = TableId(1);
 
-const TABLES: &[&str] = &["records", "meta"];
+/// The Merkle tree, see [`tree`].
+pub(crate) const TREE: TableId = TableId(2);
+
+const TABLES: &[&str] = &["records", "meta", "tree"];
 
 /// Name of the main file in the data directory.
 pub const RECORDS_FILE: &str = "records.redb";
@@ -119,15 +152,30 @@ pub fn open_records(
 /// What jobs on the writer thread work with.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) me: NodeId,
     pub(crate) clock: Clock,
     pub(crate) epochs: Arc<EpochKeeper>,
     pub(crate) corrupt: CorruptKeys,
     pub(crate) puts: Mutex<PutMemory>,
+    pub(crate) tree: TreeKeeper,
     pub(crate) metrics: StoreMetrics,
+    /// Number of the file, see [`Store::life`].
+    pub(crate) life: Arc<AtomicU64>,
+    /// Whether a read has met a damaged page.
+    pub(crate) damaged: AtomicBool,
 }
 
 impl Shared {
+    /// Whether the store is still the one of `life`. On the writer thread that stays so until the
+    /// job has ended.
+    fn is_in_life(&self, life: u64) -> bool {
+        self.life.load(Ordering::Acquire) == life
+    }
+
+    fn show_corrupt(&self) {
+        let keys = i64::try_from(self.corrupt.len()).unwrap_or(i64::MAX);
+        self.metrics.corrupt_keys.set(keys);
+    }
+
     /// Verifies and decodes a stored record. A bad one is counted and logged, and ends the epoch,
     /// once.
     fn decode(&self, key: &[u8], stored: Bytes) -> Result<Record, StoreError> {
@@ -142,8 +190,9 @@ impl Shared {
         if !self.corrupt.note(key) {
             return;
         }
+        self.tree.suspect(leaf_of(key), Suspicion::Unreadable);
         self.metrics.corrupt_records.inc();
-        self.metrics.corrupt_keys.set(self.corrupt.len() as i64);
+        self.show_corrupt();
         let position = key.first_chunk().map_or(KeyHash(0), |p| KeyHash(u128::from_be_bytes(*p)));
         tracing::error!(?position, why, "a stored record is unreadable");
         self.epochs.end(0, "a record is unreadable");
@@ -187,25 +236,93 @@ impl Store {
     /// When the operating system gives no thread.
     pub fn start(
         engine: Arc<dyn Engine>,
-        me: NodeId,
+        home: Home,
         clock: Clock,
         epochs: Arc<EpochKeeper>,
         metrics: StoreMetrics,
         file_metrics: FileMetrics,
     ) -> std::io::Result<Self> {
+        let (tree, opened) = TreeKeeper::open(engine.as_ref(), metrics.tree.clone());
+        if opened == Opened::Unreadable {
+            epochs.end(0, "the tree of the store is unreadable");
+        }
         let shared = Arc::new(Shared {
-            me,
             clock: clock.clone(),
             epochs: Arc::clone(&epochs),
             corrupt: CorruptKeys::default(),
             puts: Mutex::default(),
+            tree,
             metrics,
+            life: Arc::default(),
+            damaged: AtomicBool::new(false),
         });
         let on_failure = Box::new(move || epochs.end(0, "a commit failed"));
-        let engine_of_writer = Arc::clone(&engine);
-        let writer =
-            Writer::start("store-records", engine_of_writer, clock, file_metrics, on_failure)?;
-        Ok(Self { engine, writer, shared })
+        let writer = Writer::start(WriterParts {
+            name: "store-records",
+            engine: Arc::clone(&engine),
+            home,
+            clock,
+            metrics: file_metrics,
+            on_failure,
+            companion: Box::new(TreeCompanion(Arc::clone(&shared))),
+            successor: Box::new(RecordsSuccessor::new(Arc::clone(&shared))),
+        })?;
+        let store = Self { engine, writer, shared };
+        if store.shared.tree.reset_is_due() {
+            store.reset_tree();
+        }
+        Ok(store)
+    }
+
+    /// Goes without the Merkle tree, and so without scrub and comparison with other replicas: only
+    /// for measuring what the tree costs. The next start without this builds it anew. Before the
+    /// first write.
+    pub fn disable_tree(&self) {
+        self.shared.tree.disable();
+        self.reset_tree();
+    }
+
+    /// Lets the tree begin anew; nobody waits for it.
+    fn reset_tree(&self) {
+        let (reply, _) = oneshot::channel();
+        let shared = Arc::clone(&self.shared);
+        self.writer.submit(Box::new(TreeJob::new(shared, TreeChange::Reset, reply)));
+    }
+
+    /// Sorts the buckets as `view` does. Where that changes, the tree begins anew.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the tree then stays as it is, and the next ring tries again.
+    pub async fn sort_buckets(&self, view: &ClusterView) -> Result<(), StoreError> {
+        let classes = Arc::new(Classes::of_view(view));
+        if self.shared.tree.committed_classes() == classes {
+            return Ok(());
+        }
+        let began = self.change_tree(TreeChange::Reclass(classes)).await?;
+        if began {
+            tracing::warn!("the number of copies of a bucket changed; the tree is built anew");
+        }
+        Ok(())
+    }
+
+    async fn change_tree(&self, change: TreeChange) -> Result<bool, StoreError> {
+        let (reply, result) = oneshot::channel();
+        let shared = Arc::clone(&self.shared);
+        self.writer.submit(Box::new(TreeJob::new(shared, change, reply)));
+        result.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Digests of subtrees over the keys of buckets with N = `class`; none while the tree is no
+    /// evidence.
+    #[must_use]
+    pub fn tree_digests(&self, class: u8, prefixes: &[Prefix]) -> (TreeState, Vec<TreeDigest>) {
+        self.shared.tree.digests(class, prefixes)
+    }
+
+    /// State and progress of the tree.
+    #[must_use]
+    pub fn tree_stats(&self) -> TreeStats {
+        self.shared.tree.stats()
     }
 
     /// Applies a client put as its coordinator. `listener` hears of it, also of a refusal.
@@ -242,6 +359,7 @@ impl Store {
             Ok(Some(stored)) => self.shared.decode(&key, stored).map(Some),
             Err(EngineError::Damaged(why)) => {
                 self.shared.lost(&key, &why);
+                self.shared.damaged.store(true, Ordering::Release);
                 Err(StoreError::Corrupt)
             }
             Err(error) => Err(self.read_failed(&error)),
@@ -253,7 +371,11 @@ impl Store {
         // While the file is being reopened every read fails; that is known and logged already.
         if *error != EngineError::Closed {
             tracing::warn!(%error, "the records could not be read");
-            self.writer.check();
+            if matches!(error, EngineError::Damaged(_)) {
+                self.shared.damaged.store(true, Ordering::Release);
+            } else {
+                self.writer.check();
+            }
         }
         StoreError::Unavailable
     }
@@ -315,11 +437,31 @@ impl Store {
         self.writer.watch()
     }
 
-    /// Writes what is queued and closes the file. True where everything acknowledged is on disk.
-    /// Blocks; not for the async runtime.
+    /// Number of times that the store has lost its file and begun empty, since the process began.
+    /// It changes before the empty file can be read: what was learned of the store in one life is
+    /// not true in the next.
+    #[must_use]
+    pub fn life(&self) -> u64 {
+        self.shared.life.load(Ordering::Acquire)
+    }
+
+    /// The same number, for those who cannot hold the store.
+    #[must_use]
+    pub fn lives(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.shared.life)
+    }
+
+    /// Writes what is queued, seals and closes the file. True where everything acknowledged is on
+    /// disk. Blocks; not for the async runtime.
     pub fn close(&self) -> bool {
+        // A short log makes the next start quick.
+        self.writer.submit(Box::new(TreeJob::fold(Arc::clone(&self.shared))));
+        let file = self.shared.epochs.file();
+        let seal = Seal::new(file.store_id, file.incarnation, true);
+        let (reply, mut sealed) = oneshot::channel();
+        self.writer.submit(Box::new(SealJob { seal, reply }));
         let complete = self.writer.stop();
         self.engine.close();
-        complete
+        complete && matches!(sealed.try_recv(), Ok(Ok(())))
     }
 }

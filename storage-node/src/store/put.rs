@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, PoisonError};
 
+use dynamo_core::clock::digest::RecordDigest;
 use dynamo_core::clock::record::Record;
 use dynamo_core::codec::record::encode_record;
 use dynamo_core::key::ObjectKey;
@@ -147,6 +148,10 @@ impl WriteJob for PutJob {
         self.request.durability == Durability::Fsync
     }
 
+    fn adds_values(&self) -> bool {
+        matches!(self.request.command.content, dynamo_core::clock::record::Content::Value(_))
+    }
+
     fn deadline(&self) -> Option<Mono> {
         self.request.deadline
     }
@@ -154,18 +159,23 @@ impl WriteJob for PutJob {
     fn apply(&mut self, tables: &mut dyn Tables) -> Result<(), EngineError> {
         let key = self.request.object.storage_key();
         let stored = tables.get(RECORDS, &key)?;
-        let local = match stored.map(|bytes| self.shared.decode(&key, bytes)).transpose() {
-            Ok(local) => local.unwrap_or_default(),
+        let stored = match stored.map(|bytes| self.shared.decode(&key, bytes)).transpose() {
+            Ok(stored) => stored,
             Err(error) => {
                 self.refused = Some(error.into());
                 return Ok(());
             }
         };
+        let before = stored.as_ref().map(RecordDigest::of);
+        let local = stored.unwrap_or_default();
         match self.decide(&local) {
             Err(error) => self.refused = Some(error),
             Ok(minted) => {
                 if !minted.replayed {
                     tables.put(RECORDS, &key, &encode_record(&key, &minted.record))?;
+                    let after = Some(RecordDigest::of(&minted.record));
+                    let bucket = self.request.object.bucket().as_str();
+                    self.shared.tree.change(&key, bucket, before, after);
                     self.note_siblings(&local, &minted.record);
                     self.remember(&minted);
                 }

@@ -24,7 +24,7 @@ pub(crate) struct AppliedPut {
     pub(crate) content: u128,
 }
 
-type Name = (PutId, KeyHash);
+type Name = (KeyHash, PutId);
 
 /// The puts of the last minutes, oldest forgotten first.
 #[derive(Debug, Default)]
@@ -36,13 +36,13 @@ pub(crate) struct PutMemory {
 impl PutMemory {
     /// What became of this put, where it is remembered.
     pub(crate) fn get(&self, put: PutId, key: KeyHash) -> Option<AppliedPut> {
-        self.puts.get(&(put, key)).copied()
+        self.puts.get(&(key, put)).copied()
     }
 
     /// Remembers a put, and forgets what is too old or too much.
     pub(crate) fn insert(&mut self, put: PutId, key: KeyHash, applied: AppliedPut, now: Mono) {
-        if self.puts.insert((put, key), applied).is_none() {
-            self.order.push_back((now, (put, key)));
+        if self.puts.insert((key, put), applied).is_none() {
+            self.order.push_back((now, (key, put)));
         }
         let age = Duration::from_secs(PUT_ID_MEMORY_S);
         while let Some((at, name)) = self.order.front().copied() {
@@ -57,7 +57,16 @@ impl PutMemory {
     /// Forgets a put whose commit failed.
     pub(crate) fn remove(&mut self, put: PutId, key: KeyHash) {
         // Its place in the order stays until it is old: removing a missing name is harmless.
-        self.puts.remove(&(put, key));
+        self.puts.remove(&(key, put));
+    }
+
+    /// Forgets all puts of an object whose record is gone.
+    pub(crate) fn forget(&mut self, key: KeyHash) {
+        let all = (key, PutId(0))..=(key, PutId(u128::MAX));
+        let names: Vec<Name> = self.puts.range(all).map(|(name, _)| *name).collect();
+        for name in names {
+            self.puts.remove(&name);
+        }
     }
 }
 
@@ -112,5 +121,9 @@ mod tests {
         assert_eq!(memory.puts.len(), PUT_ID_MEMORY_MAX);
         memory.remove(PutId(100), key);
         assert_eq!(memory.get(PutId(100), key), None);
+        memory.insert(PutId(7), KeyHash(6), applied(4), later);
+        memory.forget(key);
+        assert_eq!(memory.puts.len(), 1);
+        assert_eq!(memory.get(PutId(7), KeyHash(6)), Some(applied(4)));
     }
 }

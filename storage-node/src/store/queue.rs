@@ -39,13 +39,23 @@ struct Inner<T> {
     items: VecDeque<(T, usize)>,
     bytes: usize,
     closed: bool,
-    sleeping: bool,
+    /// With how many items a sleeping taker is woken; 0 where none sleeps.
+    wanted: usize,
+}
+
+/// For what a taker waits although there may be something to take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Gather {
+    /// Until there are so many items,
+    pub(crate) items: usize,
+    /// or this time has passed.
+    pub(crate) time: Duration,
 }
 
 impl<T> Queue<T> {
     /// An empty queue for at most `items_max` items of `bytes_max` bytes together.
     pub(crate) fn new(items_max: usize, bytes_max: usize) -> Self {
-        let inner = Inner { items: VecDeque::new(), bytes: 0, closed: false, sleeping: false };
+        let inner = Inner { items: VecDeque::new(), bytes: 0, closed: false, wanted: 0 };
         Self { inner: Mutex::new(inner), arrived: Condvar::new(), items_max, bytes_max }
     }
 
@@ -61,7 +71,10 @@ impl<T> Queue<T> {
         }
         inner.bytes = inner.bytes.saturating_add(bytes);
         inner.items.push_back((item, bytes));
-        let wake = std::mem::replace(&mut inner.sleeping, false);
+        let wake = inner.wanted > 0 && inner.items.len() >= inner.wanted;
+        if wake {
+            inner.wanted = 0;
+        }
         drop(inner);
         if wake {
             self.arrived.notify_one();
@@ -70,19 +83,20 @@ impl<T> Queue<T> {
     }
 
     /// Takes what has gathered, at most `items_max` items of about `bytes_max` bytes; waits where
-    /// there is nothing, no longer than `wait` (`None`: until something comes).
+    /// there is nothing, no longer than `wait` (`None`: until something comes). With `gather` it
+    /// first lets more come.
     pub(crate) fn take(
         &self,
         items_max: usize,
         bytes_max: usize,
         wait: Option<Duration>,
+        gather: Option<Gather>,
     ) -> Taken<T> {
         let mut inner = self.lock();
-        if inner.items.is_empty() && !inner.closed {
-            inner.sleeping = true;
-            inner = self.sleep(inner, wait);
-            inner.sleeping = false;
+        if let Some(gather) = gather {
+            inner = self.sleep(inner, gather.items.min(items_max), Some(gather.time));
         }
+        inner = self.sleep(inner, 1, wait);
         if inner.items.is_empty() {
             return if inner.closed { Taken::Closed } else { Taken::Nothing };
         }
@@ -112,21 +126,28 @@ impl<T> Queue<T> {
         self.arrived.notify_all();
     }
 
+    /// Sleeps until there are `wanted` items, the queue is closed, or `wait` has passed.
     fn sleep<'a>(
         &'a self,
-        inner: MutexGuard<'a, Inner<T>>,
+        mut inner: MutexGuard<'a, Inner<T>>,
+        wanted: usize,
         wait: Option<Duration>,
     ) -> MutexGuard<'a, Inner<T>> {
-        let idle = |inner: &mut Inner<T>| inner.items.is_empty() && !inner.closed;
-        match wait {
-            None => self.arrived.wait_while(inner, idle).unwrap_or_else(PoisonError::into_inner),
+        inner.wanted = wanted;
+        // Whoever wakes the sleeper takes the wish back.
+        let short =
+            |inner: &mut Inner<T>| inner.items.len() < wanted && inner.wanted > 0 && !inner.closed;
+        let mut inner = match wait {
+            None => self.arrived.wait_while(inner, short).unwrap_or_else(PoisonError::into_inner),
             Some(wait) => {
                 self.arrived
-                    .wait_timeout_while(inner, wait, idle)
+                    .wait_timeout_while(inner, wait, short)
                     .unwrap_or_else(PoisonError::into_inner)
                     .0
             }
-        }
+        };
+        inner.wanted = 0;
+        inner
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner<T>> {
@@ -148,16 +169,16 @@ mod tests {
         assert_eq!(queue.push(3, 40), Err((3, Rejected::Full)), "bytes");
         assert_eq!(queue.push(3, 1), Ok(()));
         assert_eq!(queue.push(4, 1), Err((4, Rejected::Full)), "items");
-        assert_eq!(queue.take(10, 50, None), Taken::Items(vec![1]));
-        assert_eq!(queue.take(1, 500, None), Taken::Items(vec![2]));
+        assert_eq!(queue.take(10, 50, None, None), Taken::Items(vec![1]));
+        assert_eq!(queue.take(1, 500, None, None), Taken::Items(vec![2]));
         assert_eq!(queue.len(), 1);
-        assert_eq!(queue.take(10, 0, None), Taken::Items(vec![3]), "one item always fits");
-        assert_eq!(queue.take(10, 10, Some(Duration::ZERO)), Taken::Nothing);
+        assert_eq!(queue.take(10, 0, None, None), Taken::Items(vec![3]), "one item always fits");
+        assert_eq!(queue.take(10, 10, Some(Duration::ZERO), None), Taken::Nothing);
         assert_eq!(queue.push(5, 1000), Ok(()), "an empty queue takes any item");
         queue.close();
         assert_eq!(queue.push(6, 1), Err((6, Rejected::Closed)));
-        assert_eq!(queue.take(10, 10, None), Taken::Items(vec![5]));
-        assert_eq!(queue.take(10, 10, None), Taken::Closed);
+        assert_eq!(queue.take(10, 10, None, None), Taken::Items(vec![5]));
+        assert_eq!(queue.take(10, 10, None, None), Taken::Closed);
     }
 
     #[test]
@@ -168,7 +189,7 @@ mod tests {
             move || {
                 let mut all = Vec::new();
                 loop {
-                    match queue.take(7, usize::MAX, None) {
+                    match queue.take(7, usize::MAX, None, None) {
                         Taken::Items(items) => all.extend(items),
                         Taken::Nothing => unreachable!("without a time limit something comes"),
                         Taken::Closed => return all,
@@ -181,5 +202,40 @@ mod tests {
         }
         queue.close();
         assert_eq!(taker.join().unwrap(), (0..1000).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_taker_that_gathers_takes_many_what_came_in_time_or_the_rest() {
+        let long = Gather { items: 3, time: Duration::from_secs(3600) };
+        let queue = std::sync::Arc::new(Queue::new(10, 100));
+        queue.push(0, 1).unwrap();
+        let short = Gather { items: 3, time: Duration::from_millis(1) };
+        assert_eq!(queue.take(10, 100, None, Some(short)), Taken::Items(vec![0]), "time");
+        let taker = std::thread::spawn({
+            let queue = std::sync::Arc::clone(&queue);
+            move || [(); 3].map(|()| queue.take(10, 100, None, Some(long)))
+        });
+        for item in 1..=4 {
+            queue.push(item, 1).unwrap();
+        }
+        // The fourth comes with the first three or, with the end, alone.
+        queue.close();
+        let taken = taker.join().unwrap();
+        let Taken::Items(first) = &taken[0] else { panic!("{taken:?}") };
+        assert!(first.len() >= 3, "{taken:?}");
+        let all = taken.iter().flat_map(|taken| match taken {
+            Taken::Items(items) => items.clone(),
+            Taken::Nothing | Taken::Closed => Vec::new(),
+        });
+        assert_eq!(all.collect::<Vec<_>>(), [1, 2, 3, 4]);
+        assert_eq!(taken[2], Taken::Closed);
+    }
+
+    #[test]
+    fn no_more_is_gathered_than_is_taken() {
+        let queue = Queue::new(10, 100);
+        queue.push(1, 1).unwrap();
+        let long = Gather { items: 3, time: Duration::from_secs(3600) };
+        assert_eq!(queue.take(1, 100, None, Some(long)), Taken::Items(vec![1]));
     }
 }

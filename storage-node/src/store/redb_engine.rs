@@ -13,6 +13,7 @@
 //! under long readers and can be closed at any time between calls.
 
 use std::fmt;
+use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{PoisonError, RwLock};
 
@@ -23,10 +24,13 @@ use redb::{
     WriteTransaction,
 };
 
-use super::engine::{Commit, Engine, KeyRange, Rows, TableId, Tables, Work};
+use super::engine::{Commit, Engine, KeyRange, Look, Rows, Snapshot, TableId, Tables, Work};
 use super::error::EngineError;
 use super::memory::is_empty_range;
 use crate::limits::QUICK_REPAIR_FILE_BYTES;
+
+/// What the operating system says where the disk fails to read or write.
+const EIO: i32 = rustix::io::Errno::IO.raw_os_error();
 
 /// Opens the file: at the start, and again after a failure.
 pub(crate) type OpenFile = Box<dyn Fn(&Builder) -> Result<Database, DatabaseError> + Send + Sync>;
@@ -59,21 +63,36 @@ impl RedbEngine {
         tables: &'static [&'static str],
     ) -> Result<Self, EngineError> {
         let engine = Self { open, file_bytes, cache_bytes, tables, database: RwLock::new(None) };
-        engine.reopen()?;
+        let database = guarded(|| {
+            let database = engine.open_database()?;
+            match engine.make_tables(&database) {
+                // A full disk is no reason not to read what is there; the next write finds it out.
+                Err(EngineError::Full(_)) if engine.has_tables(&database) => {}
+                made => made?,
+            }
+            Ok(database)
+        })?;
+        *engine.database.write().unwrap_or_else(PoisonError::into_inner) = Some(database);
         Ok(engine)
     }
 
     fn open_database(&self) -> Result<Database, EngineError> {
         let mut builder = Builder::new();
         builder.set_cache_size(self.cache_bytes);
-        let database = (self.open)(&builder).map_err(open_error)?;
-        // Readers open tables that exist; so they are made here, durably.
-        let transaction = self.begin(&database, Commit::Durable)?;
+        (self.open)(&builder).map_err(open_error)
+    }
+
+    /// Readers open tables that exist; so they are made here, durably.
+    fn make_tables(&self, database: &Database) -> Result<(), EngineError> {
+        let transaction = self.begin(database, Commit::Durable)?;
         for name in self.tables {
             transaction.open_table(definition(name)).map_err(table_error)?;
         }
-        commit(transaction)?;
-        Ok(database)
+        commit(transaction)
+    }
+
+    fn has_tables(&self, database: &Database) -> bool {
+        (0..self.tables.len()).all(|table| self.read_table(database, TableId(table)).is_ok())
     }
 
     fn definition(&self, table: TableId) -> Result<Definition, EngineError> {
@@ -143,9 +162,15 @@ fn commit(transaction: WriteTransaction) -> Result<(), EngineError> {
 }
 
 fn storage_error(error: &StorageError) -> EngineError {
+    use std::io::ErrorKind;
     match error {
         StorageError::Corrupted(what) => EngineError::Damaged(what.clone()),
         StorageError::DatabaseClosed => EngineError::Closed,
+        StorageError::Io(error)
+            if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) =>
+        {
+            EngineError::Full(error.to_string())
+        }
         other => EngineError::Io(other.to_string()),
     }
 }
@@ -165,14 +190,22 @@ fn table_error(error: TableError) -> EngineError {
 }
 
 fn open_error(error: DatabaseError) -> EngineError {
+    use std::io::ErrorKind;
     match error {
         DatabaseError::DatabaseAlreadyOpen => EngineError::Locked,
-        DatabaseError::UpgradeRequired(version) => EngineError::Format(version),
-        // Where the header makes no sense redb says so as invalid data of the file.
+        // No build of ours ever wrote an old form, so the byte that says so is damaged.
+        DatabaseError::UpgradeRequired(version) => {
+            EngineError::Damaged(format!("form {version} of the file was never written here"))
+        }
+        // Where the header makes no sense redb says so as invalid data of the file; and a file that
+        // is shorter than its header says ends early.
         DatabaseError::Storage(StorageError::Io(error))
-            if error.kind() == std::io::ErrorKind::InvalidData =>
+            if matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof) =>
         {
             EngineError::Damaged(error.to_string())
+        }
+        DatabaseError::Storage(StorageError::Io(error)) if error.raw_os_error() == Some(EIO) => {
+            EngineError::Unreadable(error.to_string())
         }
         DatabaseError::Storage(error) => storage_error(&error),
         DatabaseError::RepairAborted => EngineError::Damaged("repair was not possible".to_owned()),
@@ -196,26 +229,17 @@ impl Engine for RedbEngine {
         rows: usize,
         bytes: usize,
     ) -> Result<Rows, EngineError> {
-        if is_empty_range(&range) {
-            return Ok(Rows::new());
-        }
+        self.with(|database| page_of(&self.read_table(database, table)?, &range, rows, bytes))
+    }
+
+    fn snapshot(&self, look: &mut Look<'_>) -> Result<(), EngineError> {
         self.with(|database| {
-            let table = self.read_table(database, table)?;
-            let (from, to) = (range.0.as_ref(), range.1.as_ref());
-            let bounds = (from.map(Vec::as_slice), to.map(Vec::as_slice));
-            let found = table.range::<&[u8]>(bounds).map_err(|error| storage_error(&error))?;
-            let mut page = Rows::new();
-            let mut size = 0usize;
-            for row in found.take(rows) {
-                let (key, value) = row.map_err(|error| storage_error(&error))?;
-                size = size.saturating_add(key.value().len() + value.value().len());
-                if !page.is_empty() && size > bytes {
-                    break;
-                }
-                let copy = Bytes::copy_from_slice;
-                page.push((copy(key.value()), copy(value.value())));
+            let begun = database.begin_read().map_err(|error| transaction_error(&error))?;
+            let mut tables = Vec::with_capacity(self.tables.len());
+            for name in self.tables {
+                tables.push(begun.open_table(definition(name)).map_err(table_error)?);
             }
-            Ok(page)
+            look(&ReadTables { tables })
         })
     }
 
@@ -243,8 +267,25 @@ impl Engine for RedbEngine {
             drop(old);
             Ok(())
         })?;
-        *slot = Some(guarded(|| self.open_database())?);
+        let database = guarded(|| {
+            let database = self.open_database()?;
+            // It also shows that the file takes writes.
+            self.make_tables(&database)?;
+            Ok(database)
+        })?;
+        *slot = Some(database);
         Ok(())
+    }
+
+    fn verify(&self) -> Result<(), EngineError> {
+        let mut slot = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        let database = slot.as_mut().ok_or(EngineError::Closed)?;
+        match guarded(|| database.check_integrity().map_err(open_error)) {
+            Ok(true) => Ok(()),
+            // It was mended, but what is missing nobody knows.
+            Ok(false) => Err(EngineError::Damaged("the file is not as it was written".to_owned())),
+            Err(error) => Err(error),
+        }
     }
 
     fn rows(&self, table: TableId) -> Result<u64, EngineError> {
@@ -266,32 +307,110 @@ impl Engine for RedbEngine {
     }
 }
 
-struct OpenTables<'txn> {
-    tables: Vec<Table<'txn, &'static [u8], &'static [u8]>>,
-}
-
-impl OpenTables<'_> {
-    fn missing() -> EngineError {
-        EngineError::Damaged("no such table".to_owned())
+impl Drop for RedbEngine {
+    fn drop(&mut self) {
+        // redb writes when it closes, and may panic on a damaged file then as well.
+        self.close();
     }
 }
 
-impl Tables for OpenTables<'_> {
+/// The first rows of `range` in a table, see [`Engine::page`].
+fn page_of(
+    table: &impl ReadableTable<&'static [u8], &'static [u8]>,
+    range: &KeyRange,
+    rows: usize,
+    bytes: usize,
+) -> Result<Rows, EngineError> {
+    let mut page = Rows::new();
+    if is_empty_range(range) {
+        return Ok(page);
+    }
+    let found = table.range::<&[u8]>(bounds(range)).map_err(|error| storage_error(&error))?;
+    let mut size = 0usize;
+    for row in found.take(rows) {
+        let (key, value) = row.map_err(|error| storage_error(&error))?;
+        size = size.saturating_add(key.value().len() + value.value().len());
+        if !page.is_empty() && size > bytes {
+            break;
+        }
+        let copy = Bytes::copy_from_slice;
+        page.push((copy(key.value()), copy(value.value())));
+    }
+    Ok(page)
+}
+
+fn bounds(range: &KeyRange) -> (Bound<&[u8]>, Bound<&[u8]>) {
+    (range.0.as_ref().map(Vec::as_slice), range.1.as_ref().map(Vec::as_slice))
+}
+
+fn no_table() -> EngineError {
+    EngineError::Damaged("no such table".to_owned())
+}
+
+/// All tables in one read transaction.
+struct ReadTables {
+    tables: Vec<ReadOnlyTable<&'static [u8], &'static [u8]>>,
+}
+
+impl Snapshot for ReadTables {
     fn get(&self, table: TableId, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
-        let table = self.tables.get(table.0).ok_or_else(Self::missing)?;
+        let table = self.tables.get(table.0).ok_or_else(no_table)?;
         let value = table.get(key).map_err(|error| storage_error(&error))?;
         Ok(value.map(|value| Bytes::copy_from_slice(value.value())))
     }
 
+    fn page(
+        &self,
+        table: TableId,
+        range: KeyRange,
+        rows: usize,
+        bytes: usize,
+    ) -> Result<Rows, EngineError> {
+        page_of(self.tables.get(table.0).ok_or_else(no_table)?, &range, rows, bytes)
+    }
+}
+
+struct OpenTables<'txn> {
+    tables: Vec<Table<'txn, &'static [u8], &'static [u8]>>,
+}
+
+impl Snapshot for OpenTables<'_> {
+    fn get(&self, table: TableId, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+        let table = self.tables.get(table.0).ok_or_else(no_table)?;
+        let value = table.get(key).map_err(|error| storage_error(&error))?;
+        Ok(value.map(|value| Bytes::copy_from_slice(value.value())))
+    }
+
+    fn page(
+        &self,
+        table: TableId,
+        range: KeyRange,
+        rows: usize,
+        bytes: usize,
+    ) -> Result<Rows, EngineError> {
+        page_of(self.tables.get(table.0).ok_or_else(no_table)?, &range, rows, bytes)
+    }
+}
+
+impl Tables for OpenTables<'_> {
     fn put(&mut self, table: TableId, key: &[u8], value: &[u8]) -> Result<(), EngineError> {
-        let table = self.tables.get_mut(table.0).ok_or_else(Self::missing)?;
+        let table = self.tables.get_mut(table.0).ok_or_else(no_table)?;
         table.insert(key, value).map_err(|error| storage_error(&error))?;
         Ok(())
     }
 
     fn remove(&mut self, table: TableId, key: &[u8]) -> Result<(), EngineError> {
-        let table = self.tables.get_mut(table.0).ok_or_else(Self::missing)?;
+        let table = self.tables.get_mut(table.0).ok_or_else(no_table)?;
         table.remove(key).map_err(|error| storage_error(&error))?;
         Ok(())
+    }
+
+    fn remove_range(&mut self, table: TableId, range: KeyRange) -> Result<(), EngineError> {
+        if is_empty_range(&range) {
+            return Ok(());
+        }
+        let table = self.tables.get_mut(table.0).ok_or_else(no_table)?;
+        let removed = table.retain_in::<&[u8], _>(bounds(&range), |_, _| false);
+        removed.map_err(|error| storage_error(&error))
     }
 }

@@ -1,57 +1,52 @@
 //! The one writer of a file: takes everything that waits, applies it in one transaction, commits,
-//! and only then answers (group commit). The commit in flight gathers the next batch, so there is
-//! no lingering.
+//! and only then answers (group commit). The commit in flight gathers the next batch. A sync costs
+//! the same for one job as for many, so while several jobs come at a time the writer also waits a
+//! little for as many as came together lately, at most [`COMMIT_GATHER_TIME`]. Where jobs come one
+//! by one nothing waits.
+//!
+//! | module | what |
+//! |---|---|
+//! | `commits` | the thread: batches and commits |
+//! | `recovery` | what follows a failure |
+//! | `renewal` | replacing a damaged file by an empty one |
 //!
 //! A batch of buffered jobs is committed to memory and synced soon after, at the latest
 //! [`BUFFER_AGE_MAX`] later or with the [`BUFFER_JOBS_MAX`]th such job.
 //!
 //! After any failure the file takes no writes until it was opened anew: a sync that failed may
 //! have thrown the pages away, so trying it again would acknowledge what is lost. Reads go on.
+//!
+//! [`COMMIT_GATHER_TIME`]: crate::limits::COMMIT_GATHER_TIME
+//! [`BUFFER_AGE_MAX`]: crate::limits::BUFFER_AGE_MAX
+//! [`BUFFER_JOBS_MAX`]: crate::limits::BUFFER_JOBS_MAX
 
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+mod commits;
+mod recovery;
+mod renewal;
+#[cfg(test)]
+mod tests;
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use dynamo_core::time::Mono;
 use service_kit::time::Clock;
 use tokio::sync::watch;
 
-use super::engine::{Commit, Engine, Tables};
+use self::commits::Loop;
+use super::aside::Place;
+use super::engine::{Engine, Tables};
 use super::error::{EngineError, StoreError};
-use super::queue::{Queue, Rejected, Taken};
-use crate::limits::{
-    BUFFER_AGE_MAX, BUFFER_JOBS_MAX, COMMIT_BYTES_MAX, COMMIT_JOBS_MAX, DAMAGED_COMMITS_MAX,
-    REOPEN_BACKOFF_MAX, REOPEN_BACKOFF_MIN, REOPEN_CALM, STORE_QUEUE_BYTES_MAX, STORE_QUEUE_MAX,
-};
+use super::queue::{Queue, Rejected};
+use super::space::{Level, Space};
+use crate::limits::{STORE_QUEUE_BYTES_MAX, STORE_QUEUE_MAX};
 use crate::metrics::FileMetrics;
 
-/// Whether a file takes writes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum StoreState {
-    /// Reads and writes.
-    Healthy = 0,
-    /// A write failed: reads go on, writes are refused until the file was opened anew.
-    ReadOnly = 1,
-    /// The file is being opened anew: neither reads nor writes.
-    Reopening = 2,
-    /// The file is damaged beyond reading; the next start sets it aside and begins empty.
-    Damaged = 3,
-}
-
-impl StoreState {
-    /// Its name in answers and logs.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Healthy => "healthy",
-            Self::ReadOnly => "read_only",
-            Self::Reopening => "reopening",
-            Self::Damaged => "damaged",
-        }
-    }
-}
+#[cfg(test)]
+pub(crate) use self::renewal::RenewStep;
+pub(crate) use self::renewal::{Doubt, Successor};
+pub use super::state::StoreState;
 
 /// One change of the file, from the request to the answer.
 pub(crate) trait WriteJob: Send {
@@ -60,6 +55,11 @@ pub(crate) trait WriteJob: Send {
 
     /// Whether its answer must wait for the disk.
     fn is_durable(&self) -> bool;
+
+    /// Whether it adds values, for which a full disk has no room.
+    fn adds_values(&self) -> bool {
+        false
+    }
 
     /// When nobody waits for it any more.
     fn deadline(&self) -> Option<Mono> {
@@ -77,6 +77,62 @@ pub(crate) trait WriteJob: Send {
 /// What is done when a commit has failed, before anyone is told.
 pub(crate) type OnFailure = Box<dyn Fn() + Send>;
 
+/// What is written along with the jobs of a batch, in the same transaction.
+pub(crate) trait Companion: Send {
+    /// Every job of the batch is applied: the last writes of the transaction.
+    fn seal(&mut self, tables: &mut dyn Tables) -> Result<(), EngineError>;
+
+    /// The transaction is visible; or it failed, and it is not known what is on disk until
+    /// [`Self::reopened`]. Comes before the jobs are answered.
+    fn end(&mut self, committed: bool);
+
+    /// The file was opened anew, perhaps without what was in memory only, perhaps empty.
+    fn reopened(&mut self, engine: &dyn Engine);
+}
+
+/// For files whose jobs write everything themselves.
+pub(crate) struct Alone;
+
+impl Companion for Alone {
+    fn seal(&mut self, _: &mut dyn Tables) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    fn end(&mut self, _: bool) {}
+
+    fn reopened(&mut self, _: &dyn Engine) {}
+}
+
+/// Where a file lives.
+#[derive(Debug, Clone)]
+pub struct Home {
+    /// Its place in the directory.
+    pub(crate) place: Arc<dyn Place>,
+    /// The room around it.
+    pub(crate) space: Arc<Space>,
+}
+
+impl Home {
+    /// A file at `place`, with the room that the files of its directory share.
+    #[must_use]
+    pub fn new(place: super::aside::FilePlace, space: Arc<Space>) -> Self {
+        Self { place: Arc::new(place), space }
+    }
+}
+
+/// What a writer works with.
+pub(crate) struct WriterParts {
+    /// Name of the thread.
+    pub(crate) name: &'static str,
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) home: Home,
+    pub(crate) clock: Clock,
+    pub(crate) metrics: FileMetrics,
+    pub(crate) on_failure: OnFailure,
+    pub(crate) companion: Box<dyn Companion>,
+    pub(crate) successor: Box<dyn Successor>,
+}
+
 /// The handle on a writer thread.
 pub(crate) struct Writer {
     shared: Arc<Shared>,
@@ -93,8 +149,12 @@ struct Shared {
     queue: Queue<Box<dyn WriteJob>>,
     state: AtomicU8,
     watch: watch::Sender<StoreState>,
+    space: Arc<Space>,
     /// Whether a check is on its way.
     checking: AtomicBool,
+    /// When the first job that was not taken yet came, in microseconds; 0 for none.
+    first_at: AtomicU64,
+    clock: Clock,
     metrics: FileMetrics,
 }
 
@@ -120,51 +180,81 @@ impl WriteJob for CheckJob {
 }
 
 impl Shared {
+    /// Notes that a job came.
+    fn came(&self) {
+        if self.first_at.load(Ordering::Relaxed) == 0 {
+            self.first_at.store(self.clock.mono().0.max(1), Ordering::Relaxed);
+        }
+    }
+
+    /// Notes that everything was taken; how long the first of it had waited.
+    fn taken(&self, now: Mono) {
+        let first = self.first_at.swap(0, Ordering::Relaxed);
+        if first > 0 {
+            self.metrics.queue_wait_seconds.observe(now.since(Mono(first)).as_secs_f64());
+        }
+    }
+
+    fn state(&self) -> StoreState {
+        StoreState::from_number(self.state.load(Ordering::Acquire))
+    }
+
     fn set_state(&self, state: StoreState) {
         self.state.store(state as u8, Ordering::Release);
         self.metrics.state.set(i64::from(state as u8));
         self.watch.send_replace(state);
     }
+
+    /// Why a job cannot be done now, if so.
+    fn refusal(&self, job: &dyn WriteJob) -> Option<StoreError> {
+        match self.state() {
+            StoreState::Healthy => None,
+            StoreState::Full => {
+                let room = match self.space.level() {
+                    Level::Ample => true,
+                    Level::Low => !job.adds_values(),
+                    Level::Exhausted => false,
+                };
+                (!room).then_some(StoreError::Full)
+            }
+            StoreState::ReadOnly | StoreState::Reopening | StoreState::Quarantined => {
+                // Why it is read-only matters to nobody but the one who asks for space.
+                let full = self.space.level() == Level::Exhausted;
+                Some(if full { StoreError::Full } else { StoreError::Unavailable })
+            }
+        }
+    }
 }
 
 impl Writer {
-    /// Starts the writer of `engine`.
+    /// Starts the writer of an open file.
     ///
     /// # Errors
     /// When the operating system gives no thread.
-    pub(crate) fn start(
-        name: &str,
-        engine: Arc<dyn Engine>,
-        clock: Clock,
-        metrics: FileMetrics,
-        on_failure: OnFailure,
-    ) -> std::io::Result<Self> {
+    pub(crate) fn start(parts: WriterParts) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             queue: Queue::new(STORE_QUEUE_MAX, STORE_QUEUE_BYTES_MAX),
             state: AtomicU8::new(StoreState::Healthy as u8),
             watch: watch::channel(StoreState::Healthy).0,
+            space: Arc::clone(&parts.home.space),
             checking: AtomicBool::new(false),
-            metrics,
+            first_at: AtomicU64::new(0),
+            clock: parts.clock.clone(),
+            metrics: parts.metrics.clone(),
         });
-        let run = Loop {
-            shared: Arc::clone(&shared),
-            engine,
-            clock,
-            on_failure,
-            unsynced: 0,
-            unsynced_since: None,
-            backoff: REOPEN_BACKOFF_MIN,
-            healthy_since: Mono::default(),
-            damaged: 0,
-        };
-        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || run.run())?;
+        let name = parts.name.to_owned();
+        let run = Loop::new(Arc::clone(&shared), parts);
+        let thread = std::thread::Builder::new().name(name).spawn(move || run.run())?;
         Ok(Self { shared, thread: Mutex::new(Some(thread)) })
     }
 
     /// Queues a job; one that cannot be queued is finished at once, with the reason.
     pub(crate) fn submit(&self, job: Box<dyn WriteJob>) {
-        if self.state() != StoreState::Healthy {
-            job.finish(Err(StoreError::Unavailable));
+        if let Some(error) = self.shared.refusal(job.as_ref()) {
+            if error == StoreError::Full {
+                self.shared.metrics.refused_full.inc();
+            }
+            job.finish(Err(error));
             return;
         }
         let bytes = job.bytes();
@@ -176,7 +266,9 @@ impl Writer {
                 }
                 Rejected::Closed => StoreError::Closed,
             }));
+            return;
         }
+        self.shared.came();
     }
 
     /// Asks for a commit of nothing, since a read has failed: the engine answers nothing more after
@@ -187,14 +279,9 @@ impl Writer {
         }
     }
 
-    /// Whether the file takes writes now.
+    /// What the file takes now.
     pub(crate) fn state(&self) -> StoreState {
-        match self.shared.state.load(Ordering::Acquire) {
-            0 => StoreState::Healthy,
-            1 => StoreState::ReadOnly,
-            2 => StoreState::Reopening,
-            _ => StoreState::Damaged,
-        }
+        self.shared.state()
     }
 
     /// Changes of the state.
@@ -213,218 +300,12 @@ impl Writer {
         self.shared.queue.close();
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         let joined = thread.is_none_or(|thread| thread.join().is_ok());
-        joined && self.state() == StoreState::Healthy
+        joined && self.state().takes_writes()
     }
 }
 
 impl Drop for Writer {
     fn drop(&mut self) {
         self.stop();
-    }
-}
-
-/// The writer thread.
-struct Loop {
-    shared: Arc<Shared>,
-    engine: Arc<dyn Engine>,
-    clock: Clock,
-    on_failure: OnFailure,
-    /// Jobs that are committed to memory only.
-    unsynced: usize,
-    unsynced_since: Option<Mono>,
-    backoff: Duration,
-    healthy_since: Mono,
-    /// Commits that met a damaged page.
-    damaged: u32,
-}
-
-impl Loop {
-    fn run(mut self) {
-        loop {
-            let wait = self
-                .unsynced_since
-                .map(|since| BUFFER_AGE_MAX.saturating_sub(self.clock.mono().since(since)));
-            let overdue = wait.is_some_and(|wait| wait.is_zero());
-            if overdue {
-                self.commit(Vec::new());
-                continue;
-            }
-            match self.shared.queue.take(COMMIT_JOBS_MAX, COMMIT_BYTES_MAX, wait) {
-                Taken::Items(jobs) => self.commit(jobs),
-                Taken::Nothing => self.commit(Vec::new()),
-                Taken::Closed => break,
-            }
-        }
-        if self.unsynced > 0 {
-            self.commit(Vec::new());
-        }
-    }
-
-    /// Commits one batch and answers it. An empty batch syncs what is in memory only.
-    fn commit(&mut self, jobs: Vec<Box<dyn WriteJob>>) {
-        let metrics = &self.shared.metrics;
-        metrics.queue_depth.set(i64::try_from(self.shared.queue.len()).unwrap_or(i64::MAX));
-        let now = self.clock.mono();
-        let (mut jobs, expired): (Vec<_>, Vec<_>) =
-            jobs.into_iter().partition(|job| job.deadline().is_none_or(|at| at > now));
-        for job in expired {
-            job.finish(Err(StoreError::Expired));
-        }
-        if jobs.is_empty() && self.unsynced == 0 {
-            return;
-        }
-        let buffered = self.unsynced + jobs.len();
-        let durable = jobs.is_empty()
-            || buffered >= BUFFER_JOBS_MAX
-            || jobs.iter().any(|job| job.is_durable());
-        let how = if durable { Commit::Durable } else { Commit::Buffered };
-        let result = self
-            .engine
-            .transact(how, &mut |tables| jobs.iter_mut().try_for_each(|job| job.apply(tables)));
-        metrics.batch_jobs.observe(jobs.len() as f64);
-        metrics.commit_seconds.observe(self.clock.mono().since(now).as_secs_f64());
-        match result {
-            Ok(()) => {
-                if durable {
-                    (self.unsynced, self.unsynced_since) = (0, None);
-                } else {
-                    self.unsynced = buffered;
-                    self.unsynced_since.get_or_insert(now);
-                }
-                jobs.into_iter().for_each(|job| job.finish(Ok(())));
-            }
-            Err(error) => self.fail(&error, jobs),
-        }
-    }
-
-    /// The file failed: no write is acknowledged until it was opened anew.
-    fn fail(&mut self, error: &EngineError, jobs: Vec<Box<dyn WriteJob>>) {
-        tracing::error!(%error, jobs = jobs.len(), "a commit failed; the store takes no writes");
-        self.shared.metrics.failures.inc();
-        self.shared.set_state(StoreState::ReadOnly);
-        // What was in memory only may be lost, and what was sent to replicas before this commit
-        // may not be here: the epoch ends before anyone learns of it.
-        (self.on_failure)();
-        jobs.into_iter().for_each(|job| job.finish(Err(StoreError::CommitFailed)));
-        (self.unsynced, self.unsynced_since) = (0, None);
-        if self.clock.mono().since(self.healthy_since) > REOPEN_CALM {
-            self.backoff = REOPEN_BACKOFF_MIN;
-        }
-        if matches!(error, EngineError::Damaged(_)) {
-            self.damaged += 1;
-        }
-        if self.damaged >= DAMAGED_COMMITS_MAX {
-            return self.give_up();
-        }
-        while !self.wait_and_reopen() {}
-    }
-
-    /// The file is damaged: nothing is written to it any more.
-    fn give_up(&self) {
-        self.shared.set_state(StoreState::Damaged);
-        loop {
-            match self.shared.queue.take(COMMIT_JOBS_MAX, COMMIT_BYTES_MAX, None) {
-                Taken::Items(jobs) => {
-                    jobs.into_iter().for_each(|job| job.finish(Err(StoreError::Unavailable)));
-                }
-                Taken::Nothing => {}
-                Taken::Closed => return,
-            }
-        }
-    }
-
-    /// Waits, refusing what is still queued, and tries to open the file. True where the writer may
-    /// go on, also in order to stop.
-    fn wait_and_reopen(&mut self) -> bool {
-        let until = self.clock.mono().plus(self.backoff);
-        self.backoff = (self.backoff * 2).min(REOPEN_BACKOFF_MAX);
-        loop {
-            let left = self.clock.remaining(until);
-            match self.shared.queue.take(COMMIT_JOBS_MAX, COMMIT_BYTES_MAX, Some(left)) {
-                Taken::Items(jobs) => {
-                    jobs.into_iter().for_each(|job| job.finish(Err(StoreError::Unavailable)));
-                }
-                Taken::Nothing => {}
-                Taken::Closed => return true,
-            }
-            if self.clock.remaining(until).is_zero() {
-                break;
-            }
-        }
-        self.shared.set_state(StoreState::Reopening);
-        // Opening writes and syncs the tables' roots, so an open file has taken a write.
-        match self.engine.reopen() {
-            Ok(()) => {
-                tracing::warn!("the store was opened anew and takes writes again");
-                self.healthy_since = self.clock.mono();
-                self.shared.set_state(StoreState::Healthy);
-                true
-            }
-            Err(error) => {
-                tracing::error!(%error, "the store could not be opened anew");
-                if matches!(error, EngineError::Damaged(_) | EngineError::Format(_)) {
-                    self.give_up();
-                    return true;
-                }
-                self.shared.set_state(StoreState::ReadOnly);
-                false
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Instant;
-
-    use bytes::Bytes;
-    use prometheus::Registry;
-
-    use super::super::engine::{KeyRange, Rows, TableId, Work};
-    use super::*;
-    use crate::metrics::Metrics;
-
-    /// A file that opens, and whose every commit meets a damaged page.
-    #[derive(Debug)]
-    struct DamagedPage;
-
-    impl Engine for DamagedPage {
-        fn get(&self, _: TableId, _: &[u8]) -> Result<Option<Bytes>, EngineError> {
-            Ok(None)
-        }
-
-        fn page(&self, _: TableId, _: KeyRange, _: usize, _: usize) -> Result<Rows, EngineError> {
-            Ok(Rows::new())
-        }
-
-        fn transact(&self, _: Commit, _: &mut Work<'_>) -> Result<(), EngineError> {
-            Err(EngineError::Damaged("page".to_owned()))
-        }
-
-        fn reopen(&self) -> Result<(), EngineError> {
-            Ok(())
-        }
-
-        fn rows(&self, _: TableId) -> Result<u64, EngineError> {
-            Ok(0)
-        }
-
-        fn close(&self) {}
-    }
-
-    #[test]
-    fn a_file_that_stays_damaged_is_given_up() {
-        let metrics = Metrics::register(&Registry::new()).unwrap().records_file;
-        let (clock, failures) = (Clock::system(), metrics.failures.clone());
-        let nothing = Box::new(|| {});
-        let writer = Writer::start("test", Arc::new(DamagedPage), clock, metrics, nothing).unwrap();
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while writer.state() != StoreState::Damaged {
-            assert!(Instant::now() < deadline, "never given up");
-            writer.check();
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        assert_eq!(failures.get(), u64::from(DAMAGED_COMMITS_MAX));
-        assert!(!writer.stop(), "not everything is known to be on disk");
     }
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
+use dynamo_core::clock::record::Record;
 use dynamo_core::entropy::SplitMix;
 use dynamo_core::id::{Incarnation, NodeId, PutId};
 use dynamo_core::key::ObjectKey;
@@ -14,7 +15,7 @@ use dynamo_core::wire::coordinate::{
     PutAnswer, PutMessage,
 };
 use dynamo_core::wire::frame::{FRAME_CONTENT_TYPE, decode_frame, encode_frame};
-use dynamo_core::wire::headers::RING_VERSION;
+use dynamo_core::wire::headers::{REPEATED, RING_VERSION};
 use dynamo_core::wire::replica::{
     REPLICA_BATCH_PATH, ReplicaOp, ReplicaResult, decode_response, encode_request,
 };
@@ -66,6 +67,8 @@ pub(crate) struct Ask {
     pub(crate) condition: Option<Condition>,
     pub(crate) timeout_ms: Option<u64>,
     pub(crate) ring: Option<RingVersion>,
+    /// Whether it says that it is a further attempt.
+    pub(crate) repeated: bool,
 }
 
 /// W as a number.
@@ -90,12 +93,16 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(seed: u64) -> Self {
-        let identity = PeerIdentity::new(
-            NodeId(0xff00 + u128::from(seed)),
-            Incarnation(1),
-            ProcessRole::Router,
-            Some(CLUSTER),
-        );
+        Self::of(NodeId(0xff00 + u128::from(seed)), ProcessRole::Router, seed)
+    }
+
+    /// The background worker of a node.
+    pub(crate) fn worker(node: NodeId) -> Self {
+        Self::of(node, ProcessRole::Worker, 1)
+    }
+
+    fn of(node: NodeId, role: ProcessRole, seed: u64) -> Self {
+        let identity = PeerIdentity::new(node, Incarnation(1), role, Some(CLUSTER));
         let metrics = PeerMetrics::register(&Registry::new()).unwrap();
         let peer = PeerClient::new(PeerConfig::default(), identity, Clock::system(), metrics);
         Self { peer, entropy: SplitMix::new(seed).into() }
@@ -133,6 +140,34 @@ impl Client {
         Ok(serde_json::from_slice(&answer.body).unwrap())
     }
 
+    /// Sends JSON and reads the answer's body.
+    pub(crate) async fn post(
+        &self,
+        to: SocketAddr,
+        path: &str,
+        request: &impl serde::Serialize,
+        background: Option<&str>,
+    ) -> Result<Bytes, Problem> {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(kind) = background {
+            headers.insert(dynamo_core::wire::headers::BACKGROUND, kind.parse().unwrap());
+        }
+        let body = Bytes::from(serde_json::to_vec(request).unwrap());
+        Ok(self.call(to, Method::POST, path, headers, body, 10_000).await?.body)
+    }
+
+    /// The same, for an answer in JSON.
+    pub(crate) async fn ask<T: DeserializeOwned>(
+        &self,
+        to: SocketAddr,
+        path: &str,
+        request: &impl serde::Serialize,
+    ) -> Result<T, Problem> {
+        let body = self.post(to, path, request, None).await?;
+        Ok(serde_json::from_slice(&body).unwrap())
+    }
+
     async fn frame(
         &self,
         to: SocketAddr,
@@ -144,6 +179,9 @@ impl Client {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(FRAME_CONTENT_TYPE));
         if let Some(ring) = ask.ring {
             headers.insert(RING_VERSION, ring.to_string().parse().unwrap());
+        }
+        if ask.repeated {
+            headers.insert(REPEATED, HeaderValue::from_static("true"));
         }
         self.call(to, Method::POST, path, headers, body, ask.timeout_ms.unwrap_or(2_000)).await
     }
@@ -227,9 +265,21 @@ impl Client {
         hint_for: Option<NodeId>,
         ring: RingVersion,
     ) -> ReplicaResult {
+        self.merge_record(to, key, Record::default(), hint_for, ring).await
+    }
+
+    /// As [`Self::merge`], with something to merge.
+    pub(crate) async fn merge_record(
+        &self,
+        to: SocketAddr,
+        key: &str,
+        record: Record,
+        hint_for: Option<NodeId>,
+        ring: RingVersion,
+    ) -> ReplicaResult {
         let op = ReplicaOp::Merge {
             object: ObjectKey::parse("b", key).unwrap(),
-            record: dynamo_core::clock::record::Record::default(),
+            record,
             hint_for,
             durability: Durability::Fsync,
         };

@@ -1,13 +1,17 @@
 //! Objects with all nodes up.
 
 use bytes::Bytes;
+use dynamo_core::actor::Actor;
+use dynamo_core::clock::record::{Content, Record, Value};
 use dynamo_core::id::PutId;
 use dynamo_core::params::{BucketProps, Durability, Reconciliation};
+use dynamo_core::replica::{PutCommand, coordinate_put};
 use dynamo_core::ring::RingVersion;
 use dynamo_core::wire::coordinate::{COORDINATE_GET_PATH, Condition};
 use dynamo_core::wire::replica::ReplicaResult;
 use http::{HeaderMap, Method};
 use service_kit::http::error::ErrorCode;
+use service_kit::time::Clock;
 use storage_node::api::replica_json::ReplicaDocument;
 use storage_node::api::status::{PingDocument, StoreDocument};
 
@@ -86,6 +90,37 @@ async fn a_retried_put_keeps_its_first_dot() {
     client.put(cluster.address(2), "two", "v", retry).await.unwrap();
     let read = client.get(cluster.address(3), "two", Ask::default()).await.unwrap();
     assert_eq!(read.texts(), ["v"]);
+}
+
+/// Regression: the first attempt reached one coordinator, which could not say so in time; a second
+/// dot for the same put at another coordinator rose again after the first had been superseded.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeated_put_finds_what_its_first_attempt_made_elsewhere() {
+    let cluster = Cluster::start(3).await;
+    let client = Client::new(5);
+    let put_id = PutId(78);
+    let content = Content::Value(Value {
+        bytes: Bytes::from_static(b"v"),
+        content_type: Some("text/plain".to_owned()),
+        meta: vec![("of".to_owned(), "test".to_owned())],
+        expires_at: None,
+    });
+    let command =
+        PutCommand { put_id, context: None, content, reconciliation: Reconciliation::Siblings };
+    let mut stranger = Actor::restarted(node(9), 0);
+    let now = Clock::system().wall();
+    let first = coordinate_put(&Record::default(), &command, &mut stranger, now).unwrap();
+    let ping: PingDocument = client.json(cluster.address(1), "/v1/ping").await.unwrap();
+    for key in ["silent", "said"] {
+        let (record, ring) = (first.delta.clone(), ping.ring.unwrap());
+        let merged = client.merge_record(cluster.address(1), key, record, None, ring).await;
+        assert_eq!(merged, ReplicaResult::Merged);
+    }
+    let silent = Ask { put_id: Some(put_id), ..Ask::default() };
+    let said = Ask { repeated: true, ..silent.clone() };
+    assert!(!client.put(cluster.address(2), "silent", "v", silent).await.unwrap().replayed);
+    assert!(client.put(cluster.address(2), "said", "v", said).await.unwrap().replayed);
+    assert!(cluster.metric(2, "atoll_puts_repeated_total") > 0.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -271,7 +306,11 @@ async fn a_replica_takes_only_what_is_its_to_take() {
     let refused = |code: ErrorCode| ReplicaResult::Refused { code: code.as_str().to_owned() };
     let result = client.merge(outsider, &key, None, older).await;
     assert_eq!(result, refused(ErrorCode::NotOwner), "an old ring, and not ours");
-    assert_eq!(client.merge(outsider, &key, None, current).await, ReplicaResult::Merged);
+    let result = client.merge(outsider, &key, None, current).await;
+    assert_eq!(result, refused(ErrorCode::NotOwner), "our ring, and not ours");
+    let newer = RingVersion { number: current.number + 1, ..current };
+    let result = client.merge(outsider, &key, None, newer).await;
+    assert_eq!(result, ReplicaResult::Merged, "the sender may know better");
     assert_eq!(client.merge(cluster.address(1), &key, None, older).await, ReplicaResult::Merged);
     let nobody = Some(node(99));
     let result = client.merge(outsider, &key, nobody, current).await;

@@ -79,6 +79,9 @@ async fn a_fallback_coordinates_when_all_primaries_are_gone() {
     for id in &owners {
         client.until_replica(cluster.address(*id), &key, &["v"]).await;
     }
+    // The stand-in was not to have it, and does not keep it.
+    client.until_replica(cluster.address(fallback), &key, &[]).await;
+    assert!(cluster.metric(fallback, "atoll_records_dropped_total") >= 1.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,13 +6,21 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use dynamo_core::entropy::{Entropy, SplitMix};
+use dynamo_core::time::Mono;
 use redb::StorageBackend;
 
+use super::super::aside::Place;
 use super::super::engine::Engine;
 use super::super::error::EngineError;
 use super::super::redb_engine::RedbEngine;
+use super::super::space::{Room, Space, Volume};
+use super::super::writer::Home;
+use crate::metrics::Metrics;
 
 const SECTOR: usize = 512;
+
+/// What the file system allocates at a time.
+const BLOCK: usize = 4096;
 
 /// Which operations fail, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -23,6 +31,8 @@ pub(crate) enum Fault {
     Sync,
     /// Writing and growing fail for want of space.
     Full,
+    /// The disk does not give or take anything any more.
+    Broken,
     /// Reads fail.
     Read,
 }
@@ -34,6 +44,14 @@ struct Disk {
     /// Sectors that differ, or may differ, from the durable content.
     dirty: BTreeSet<usize>,
     fault: Fault,
+    /// Blocks that were written, of which there are `capacity` bytes.
+    blocks: BTreeSet<usize>,
+    capacity: Option<u64>,
+    /// Bytes that others use.
+    others: u64,
+    reserve: u64,
+    /// Times that the file was set aside.
+    aside: usize,
     /// Number of writes until the power fails.
     writes_left: Option<u64>,
     dead: bool,
@@ -69,6 +87,23 @@ impl FaultyDisk {
         Ok(Arc::new(RedbEngine::open(open, bytes, 4 * 1024 * 1024, super::MAIN_TABLES)?))
     }
 
+    /// Where the database lives.
+    pub(crate) fn home(&self, metrics: &Metrics) -> Home {
+        let space = Space::new(Box::new(self.clone()), metrics.space.clone(), Mono(0));
+        Home { place: Arc::new(self.clone()), space: Arc::new(space) }
+    }
+
+    /// There are so many bytes, of which others use some.
+    pub(crate) fn set_capacity(&self, capacity: u64, others: u64) {
+        let mut disk = self.0.lock().unwrap();
+        (disk.capacity, disk.others) = (Some(capacity), others);
+    }
+
+    /// Times that the file was set aside.
+    pub(crate) fn times_aside(&self) -> usize {
+        self.0.lock().unwrap().aside
+    }
+
     pub(crate) fn set_fault(&self, fault: Fault) {
         self.0.lock().unwrap().fault = fault;
     }
@@ -97,16 +132,18 @@ impl FaultyDisk {
         }
         after.truncate(length);
         let cuts = disk.cuts + 1;
-        *disk = Disk { durable: after.clone(), current: after, cuts, ..Disk::default() };
-    }
-
-    /// Flips one random bit of what is on the disk.
-    pub(crate) fn flip_bit(&self, random: &mut SplitMix) {
-        let mut disk = self.0.lock().unwrap();
-        let at = usize::try_from(random.below(disk.current.len() as u64)).unwrap();
-        let bit = 1u8 << random.below(8);
-        disk.current[at] ^= bit;
-        disk.durable = disk.current.clone();
+        let (capacity, others, reserve) = (disk.capacity, disk.others, disk.reserve);
+        let blocks = disk.blocks.iter().copied().filter(|b| b * BLOCK < after.len()).collect();
+        *disk = Disk {
+            durable: after.clone(),
+            current: after,
+            cuts,
+            blocks,
+            capacity,
+            others,
+            reserve,
+            ..Disk::default()
+        };
     }
 
     /// Replaces the bytes `from` by `to` wherever they are; how often that was.
@@ -127,7 +164,75 @@ impl FaultyDisk {
     }
 }
 
+impl Place for FaultyDisk {
+    fn set_aside(&self, _: &str) -> io::Result<()> {
+        let mut disk = self.0.lock().unwrap();
+        disk.check(&[])?;
+        // Whoever has it open still must not touch what comes after it.
+        disk.cuts += 1;
+        disk.aside += 1;
+        disk.durable.clear();
+        disk.current.clear();
+        disk.dirty.clear();
+        disk.blocks.clear();
+        Ok(())
+    }
+
+    fn settle(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Volume for FaultyDisk {
+    fn room(&self) -> io::Result<Room> {
+        let disk = self.0.lock().unwrap();
+        Ok(Room { free: disk.free(), total: disk.capacity.unwrap_or(u64::MAX / 2) })
+    }
+
+    fn reserved(&self) -> io::Result<u64> {
+        Ok(self.0.lock().unwrap().reserve)
+    }
+
+    fn reserve(&self, bytes: u64) -> io::Result<()> {
+        let mut disk = self.0.lock().unwrap();
+        if bytes > disk.reserve + disk.free() {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        disk.reserve = bytes;
+        Ok(())
+    }
+
+    fn release(&self) -> io::Result<()> {
+        self.0.lock().unwrap().reserve = 0;
+        Ok(())
+    }
+
+    fn aside(&self) -> io::Result<usize> {
+        Ok(0)
+    }
+
+    fn remove_aside(&self) -> io::Result<usize> {
+        Ok(0)
+    }
+}
+
 impl Disk {
+    fn free(&self) -> u64 {
+        let used = (self.blocks.len() * BLOCK) as u64 + self.others + self.reserve;
+        self.capacity.unwrap_or(u64::MAX / 2).saturating_sub(used)
+    }
+
+    /// Allocates the blocks of a write. A file with holes takes space only where it is written.
+    fn allocate(&mut self, from: usize, to: usize) -> io::Result<()> {
+        let blocks = from / BLOCK..=to.saturating_sub(1) / BLOCK;
+        let new: Vec<usize> = blocks.filter(|block| !self.blocks.contains(block)).collect();
+        if (new.len() * BLOCK) as u64 > self.free() {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.blocks.extend(new);
+        Ok(())
+    }
+
     /// Everything written so far becomes durable. Sector by sector: the file is much larger than
     /// what one commit changes.
     fn keep_dirty(&mut self) {
@@ -144,6 +249,9 @@ impl Disk {
     fn check(&mut self, fails: &[Fault]) -> io::Result<()> {
         if self.dead {
             return Err(io::Error::other("no power"));
+        }
+        if self.fault == Fault::Broken {
+            return Err(io::Error::from_raw_os_error(5));
         }
         if fails.contains(&self.fault) {
             return Err(match self.fault {
@@ -193,6 +301,7 @@ impl StorageBackend for Session {
         disk.spend_write()?;
         let (old, new) = (disk.current.len(), usize::try_from(len).unwrap());
         disk.current.resize(new, 0);
+        disk.blocks.retain(|block| block * BLOCK < new);
         let touched = old.min(new) / SECTOR..=old.max(new) / SECTOR;
         disk.dirty.extend(touched);
         Ok(())
@@ -223,6 +332,7 @@ impl StorageBackend for Session {
         if disk.current.len() < to {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
+        disk.allocate(from, to)?;
         disk.current[from..to].copy_from_slice(data);
         disk.dirty.extend(from / SECTOR..=to.saturating_sub(1) / SECTOR);
         Ok(())

@@ -1,23 +1,22 @@
-//! Disks that fail while the store runs, and bits that flip.
+//! Disks that fail while the store runs.
 
 use std::time::{Duration, Instant};
 
-use dynamo_core::actor::Actor;
-use dynamo_core::entropy::SplitMix;
+use dynamo_core::actor::{Actor, Custody};
 use dynamo_core::id::ActorId;
 use dynamo_core::params::{Durability, Reconciliation};
 use dynamo_core::replica::coordinate_put;
-use dynamo_core::time::WallMs;
+use service_kit::time::Clock;
 
+use super::super::Store;
 use super::super::error::StoreError;
 use super::super::merge::MergeRequest;
 use super::super::put::PutError;
 use super::super::writer::StoreState;
-use super::super::{Store, meta};
 use super::backend::{Fault, FaultyDisk};
-use super::{ME, block_on, command, object, put, store, texts};
+use super::{ME, block_on, command, object, put, store, store_at, texts};
 
-fn wait_for(store: &Store, state: StoreState) {
+pub(super) fn wait_for(store: &Store, state: StoreState) {
     let deadline = Instant::now() + Duration::from_secs(30);
     while store.state() != state {
         assert!(Instant::now() < deadline, "never {state:?}");
@@ -30,7 +29,9 @@ fn a_failed_commit_is_not_acknowledged_and_ends_the_epoch() {
     for fault in [Fault::Sync, Fault::Full] {
         let disk = FaultyDisk::default();
         let dir = tempfile::tempdir().unwrap();
-        let (store, metrics) = store(disk.open().unwrap(), dir.path(), Actor::restarted(ME, 0));
+        let actor = Actor::restarted(ME, 0);
+        let (store, metrics) =
+            store_at(disk.open().unwrap(), dir.path(), actor, |metrics| disk.home(metrics));
         put(&store, "k", command(1, "kept", None), Durability::Fsync).unwrap();
         disk.set_fault(fault);
         let mut id = 1;
@@ -49,7 +50,9 @@ fn a_failed_commit_is_not_acknowledged_and_ends_the_epoch() {
         // Writes are refused, reads go on.
         wait_for(&store, StoreState::ReadOnly);
         let refused = put(&store, "k", command(9_999_999, "no", None), Durability::Fsync);
-        assert_eq!(refused.unwrap_err(), PutError::Store(StoreError::Unavailable));
+        let refused = refused.unwrap_err();
+        let whys = [StoreError::Unavailable, StoreError::Full].map(PutError::Store);
+        assert!(whys.contains(&refused), "{fault:?}: {refused:?}");
         disk.set_fault(Fault::None);
         wait_for(&store, StoreState::Healthy);
         assert_eq!(texts(&store.read(&object("k")).unwrap().unwrap()), ["kept"]);
@@ -121,53 +124,11 @@ fn an_unreadable_record_fails_ends_the_epoch_once_and_is_healed_by_a_merge() {
         object: object("k"),
         record: minted.record.clone(),
         reconciliation: Reconciliation::Siblings,
+        custody: Custody::Held,
     };
     block_on(store.merge(vec![merge], Durability::Fsync, None)).unwrap();
     assert_eq!(store.read(&object("k")).unwrap(), Some(minted.record));
     assert_eq!(metrics_of.corrupt_keys.get(), 0);
-}
-
-#[test]
-fn flipped_bits_never_show() {
-    const FLIPS: u64 = 400;
-    let text = |id: u128| format!("value {id} {}", "x".repeat(200));
-    let (mut unreadable, mut refused, mut intact) = (0, 0, 0);
-    for seed in 0..FLIPS {
-        let mut random = SplitMix::new(seed);
-        let disk = FaultyDisk::default();
-        let dir = tempfile::tempdir().unwrap();
-        {
-            let (store, _) = store(disk.open().unwrap(), dir.path(), Actor::restarted(ME, 0));
-            for id in 0..20 {
-                let key = format!("k{id}");
-                put(&store, &key, command(id, &text(id), None), Durability::Buffered).unwrap();
-            }
-            assert!(store.close());
-        }
-        for _ in 0..8 {
-            disk.flip_bit(&mut random);
-        }
-        let Ok(engine) = disk.open() else {
-            refused += 1;
-            continue;
-        };
-        if meta::stored_held(engine.as_ref()).is_err() {
-            refused += 1;
-        }
-        let (store, _) = store(engine, dir.path(), Actor::restarted(ME, 1));
-        for id in 0..20 {
-            match store.read(&object(&format!("k{id}"))) {
-                Ok(Some(record)) => {
-                    assert_eq!(texts(&record), [text(id)], "seed {seed}: wrong bytes");
-                    intact += 1;
-                }
-                // A key that vanished from the tree cannot be noticed by reading it.
-                Ok(None) => {}
-                Err(_) => unreadable += 1,
-            }
-        }
-    }
-    assert!(unreadable > 0 && intact > 0, "{unreadable} unreadable, {refused} refused");
 }
 
 #[test]
@@ -181,7 +142,7 @@ fn amnesia_ends_the_epoch_and_the_put_goes_on() {
         &dynamo_core::clock::record::Record::default(),
         &command(1, "lost", None),
         &mut elsewhere,
-        WallMs(1_000),
+        Clock::system().wall(),
     )
     .unwrap();
     let seen = super::context(&lost.record);
@@ -193,6 +154,7 @@ fn amnesia_ends_the_epoch_and_the_put_goes_on() {
         object: object("other"),
         record: lost.record,
         reconciliation: Reconciliation::Siblings,
+        custody: Custody::Held,
     };
     block_on(store.merge(vec![merge], Durability::Fsync, None)).unwrap();
     let minted = put(&store, "k", command(3, "last", None), Durability::Fsync).unwrap();

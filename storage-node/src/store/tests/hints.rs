@@ -25,7 +25,7 @@ use super::super::hint_form::{
 };
 use super::super::hints::{HintCaps, HintFile, HintStore, KeepRequest, KeepWhat};
 use super::super::memory::MemoryEngine;
-use super::{block_on, command, object, texts};
+use super::{block_on, command, no_home, object, texts};
 use crate::metrics::Metrics;
 
 const TARGET: NodeId = NodeId(9);
@@ -41,8 +41,8 @@ fn start(engine: Arc<dyn Engine>, caps: HintCaps) -> (HintStore, Metrics, Manual
     let metrics = Metrics::register(&Registry::new()).unwrap();
     let (clock, hand) = Clock::manual(WallMs(1_000_000));
     let (hints, file) = (metrics.hints.clone(), metrics.hints_file.clone());
-    let store =
-        HintStore::start(HintFile::read(engine).unwrap(), caps, clock, hints, file).unwrap();
+    let (home, read) = (no_home(&metrics), HintFile::read(engine).unwrap());
+    let store = HintStore::start(read, home, caps, clock, hints, file).unwrap();
     (store, metrics, hand)
 }
 

@@ -6,7 +6,13 @@ mod crash;
 mod faults;
 mod hints;
 mod model;
+mod quarantine;
+mod rot;
+mod space;
+mod tree;
+mod vanished;
 
+use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
@@ -19,11 +25,15 @@ use dynamo_core::id::{Incarnation, NodeId, PutId, StoreId};
 use dynamo_core::key::ObjectKey;
 use dynamo_core::params::{Durability, Reconciliation};
 use dynamo_core::replica::{Minted, PutCommand};
+use dynamo_core::time::Mono;
 use prometheus::Registry;
 use service_kit::time::Clock;
 
+use super::aside::Place;
 use super::engine::Engine;
 use super::put::{PutError, PutProgress, PutRequest};
+use super::space::{Room, Space, Volume};
+use super::writer::Home;
 use super::{Store, TABLES};
 use crate::epoch::EpochKeeper;
 use crate::metrics::Metrics;
@@ -52,8 +62,64 @@ pub(super) fn texts(record: &Record) -> Vec<String> {
     texts
 }
 
+/// A disk without end, and a place that cannot be changed.
+#[derive(Debug)]
+pub(crate) struct Boundless;
+
+impl Volume for Boundless {
+    fn room(&self) -> io::Result<Room> {
+        Ok(Room { free: u64::MAX / 2, total: u64::MAX / 2 })
+    }
+
+    fn reserved(&self) -> io::Result<u64> {
+        Ok(0)
+    }
+
+    fn reserve(&self, _: u64) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn release(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn aside(&self) -> io::Result<usize> {
+        Ok(0)
+    }
+
+    fn remove_aside(&self) -> io::Result<usize> {
+        Ok(0)
+    }
+}
+
+impl Place for Boundless {
+    fn set_aside(&self, _: &str) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn settle(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A home in which nothing happens.
+pub(crate) fn no_home(metrics: &Metrics) -> Home {
+    let space = Space::new(Box::new(Boundless), metrics.space.clone(), Mono(0));
+    Home { place: Arc::new(Boundless), space: Arc::new(space) }
+}
+
 /// A store whose actor is persisted in `dir`.
 pub(super) fn store(engine: Arc<dyn Engine>, dir: &Path, actor: Actor) -> (Store, Metrics) {
+    store_at(engine, dir, actor, no_home)
+}
+
+/// The same, with a home.
+pub(super) fn store_at(
+    engine: Arc<dyn Engine>,
+    dir: &Path,
+    actor: Actor,
+    home: impl FnOnce(&Metrics) -> Home,
+) -> (Store, Metrics) {
     let file = NodeFile {
         format: NODE_FILE_FORMAT,
         cluster_id: None,
@@ -68,7 +134,8 @@ pub(super) fn store(engine: Arc<dyn Engine>, dir: &Path, actor: Actor) -> (Store
     let (epoch, ended) = (metrics.epoch.clone(), metrics.epochs_ended.clone());
     let epochs = Arc::new(EpochKeeper::new(dir, actor, file, epoch, ended));
     let (records, per_file) = (metrics.store.clone(), metrics.records_file.clone());
-    let store = Store::start(engine, ME, Clock::system(), epochs, records, per_file).unwrap();
+    let (clock, home) = (Clock::system(), home(&metrics));
+    let store = Store::start(engine, home, clock, epochs, records, per_file).unwrap();
     (store, metrics)
 }
 

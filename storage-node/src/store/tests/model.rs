@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use dynamo_core::actor::Actor;
+use dynamo_core::actor::{Actor, Custody};
 use dynamo_core::clock::record::Record;
 use dynamo_core::id::{KeyHash, NodeId};
 use dynamo_core::key::ObjectKey;
@@ -74,6 +74,7 @@ fn check(engine: Arc<dyn Engine>, steps: &[Step]) {
                     object: object(&name),
                     record: other.delta.clone(),
                     reconciliation: Reconciliation::Siblings,
+                    custody: Custody::Held,
                 };
                 block_on(store.merge(vec![merge], Durability::Fsync, None)).unwrap();
                 *known = known.sync(&other.delta);
