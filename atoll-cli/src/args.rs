@@ -3,7 +3,9 @@
 use atoll_client::Mode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{cmd, dev, exit, load};
+use crate::archive::{backup, restore};
+use crate::cmd::membership;
+use crate::{cmd, dev, exit, load, verify};
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -114,6 +116,30 @@ pub enum Command {
     Health(cmd::health::Health),
     /// Hints that wait for delivery
     Hints(cmd::hints::Hints),
+    /// Partitions on the move
+    Transfers(cmd::transfers::Transfers),
+    /// How far the replicas have been compared
+    AntiEntropy,
+    /// Compare all replicas now, and make them equal
+    Repair(cmd::repair::Repair),
+    /// Read all replicas of everything, and report those that differ
+    Verify(verify::Verify),
+    /// Write everything into a directory
+    Backup(backup::Backup),
+    /// Merge a backup into the cluster
+    Restore(restore::Restore),
+    /// Whether a node may stop without harm
+    SafeToStop(cmd::safe_to_stop::SafeToStop),
+    /// A running node joins: stage, plan and commit in one
+    Join(membership::join::Join),
+    /// A member leaves: stage, plan and commit in one
+    Leave(membership::leave::Leave),
+    /// A node takes the place of a member: stage, plan and commit in one
+    Replace(membership::replace::Replace),
+    /// Several members leave at once
+    Decommission(membership::decommission::Decommission),
+    /// Test a cluster with one key, from its client's side
+    Smoke(cmd::smoke::Smoke),
     /// Properties of buckets
     #[command(subcommand)]
     Bucket(cmd::bucket::BucketCommand),
@@ -127,7 +153,11 @@ pub enum Command {
     StorageNode(cmd::service::StorageNode),
     /// Run a membership agent
     Membership(cmd::service::Membership),
+    /// Run an anti-entropy worker
+    AntiEntropyWorker(cmd::service::AntiEntropyWorker),
 
+    /// Do nothing until told to stop, for containers
+    Idle,
     /// Print a completion script for a shell
     Completions(cmd::completions::Completions),
     /// Print the version

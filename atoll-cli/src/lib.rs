@@ -8,18 +8,24 @@
 //! | [`output`] | tables for people, JSON for programs |
 //! | [`cmd`] | one file per command: parse, call the client library, print |
 //! | [`load`] | the ndjson loader |
+//! | [`archive`] | backups: the form of their files, writing and merging them |
+//! | [`verify`] | comparing all replicas of everything |
 //! | [`dev`] | the development cluster: processes, founding, supervision |
 //!
 //! Architecture invariant: no protocol logic here. What the commands know of Atoll they know from
 //! `atoll-client` and from the services' own entry points.
 
+pub mod archive;
 pub mod args;
 mod cmd;
 mod connection;
 pub mod dev;
 pub mod exit;
+mod human;
 pub mod load;
 mod output;
+mod patience;
+pub mod verify;
 
 use std::process::ExitCode;
 

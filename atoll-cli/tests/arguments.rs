@@ -69,6 +69,42 @@ fn valid_lines_parse() {
 }
 
 #[test]
+fn valid_lines_for_operators_parse() {
+    for line in [
+        "health --process 127.0.0.1:7701 --process h:1",
+        "health --local",
+        "transfers",
+        "transfers --watch",
+        "transfers --all --json",
+        "transfers accept-loss 3 4 --data-is-lost",
+        "anti-entropy",
+        "repair",
+        "repair --bucket carts --wait --timeout-s 5",
+        "repair --partition 7",
+        "safe-to-stop host-1",
+        "verify",
+        "verify --bucket carts --concurrency 8",
+        "verify --quick",
+        "backup --out d --resume --partial --concurrency 2",
+        "restore d",
+        "restore d --check",
+        "restore d --no-buckets --again",
+        "join host-4 --wait",
+        "leave host-1 --yes --wait --timeout-s 9",
+        "leave host-1 -y --force",
+        "replace host-1 --with host-4 --wait",
+        "decommission --wait atoll-3 atoll-4",
+        "decommission --wait --timeout-s 60 --prefix atoll- --ordinals-from 3",
+        "smoke --wait-s 1",
+        "idle",
+    ] {
+        if let Err(error) = parse(line) {
+            panic!("{line}: {error}");
+        }
+    }
+}
+
+#[test]
 fn invalid_lines_are_refused() {
     for line in [
         "",
@@ -98,6 +134,27 @@ fn invalid_lines_are_refused() {
         "stage set host-1 --weight 1 --zone a",
         "stage replace host-1",
         "bucket set carts --reconciliation crdt",
+        "health --local --process h:1",
+        "health --local --strict",
+        "transfers accept-loss 3",
+        "transfers accept-loss --data-is-lost",
+        "transfers --watch accept-loss 3 --data-is-lost",
+        "repair --bucket b --partition 1",
+        "repair --partition x",
+        "safe-to-stop",
+        "verify --quick --bucket b",
+        "verify --concurrency 0",
+        "backup",
+        "backup --out d --concurrency 65",
+        "restore",
+        "join",
+        "leave",
+        "replace host-1",
+        "decommission",
+        "decommission --prefix atoll-",
+        "decommission --ordinals-from 3",
+        "decommission a --prefix atoll- --ordinals-from 3",
+        "idle now",
         "completions elvish2",
         "--timeout-ms 0 status",
         "--timeout-ms 60001 status",
@@ -137,6 +194,12 @@ fn exit_codes_say_what_went_wrong() {
         (vec!["--help"], exit::OK),
         (vec!["completions", "zsh"], exit::OK),
         (vec!["frobnicate"], exit::USAGE),
+        (vec!["health", "--process", "127.0.0.1:1"], exit::UNAVAILABLE),
+        ([&nobody[..], &["safe-to-stop", "host-1"]].concat(), exit::UNAVAILABLE),
+        ([&nobody[..], &["smoke", "--wait-s", "0"]].concat(), exit::UNAVAILABLE),
+        ([&nobody[..], &["decommission", "--wait", "host-1"]].concat(), exit::UNAVAILABLE),
+        ([&nobody[..], &["join", "host-1", "--timeout-s", "0"]].concat(), exit::UNAVAILABLE),
+        ([&nobody[..], &["restore", "/nonexistent"]].concat(), exit::FAILURE),
         ([&nobody[..], &["get", "carts", "k"]].concat(), exit::UNAVAILABLE),
         ([&nobody[..], &["get", "No", "k"]].concat(), exit::USAGE),
         ([&nobody[..], &["get", "carts", ""]].concat(), exit::USAGE),
@@ -170,6 +233,32 @@ fn failures_are_json_where_programs_read() {
     assert_eq!(document["exit_code"], 75);
     assert_eq!(document["details"]["outcome"], "not_applied");
     assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn idle_ends_when_it_is_told_to() {
+    use std::os::unix::process::ExitStatusExt;
+    let mut idle = Process::new(env!("CARGO_BIN_EXE_atoll")).arg("idle").spawn().unwrap();
+    // Until its handlers are installed, the signal ends it: then it is simply started again.
+    loop {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        let pid = rustix::process::Pid::from_child(&idle);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        let status = idle.wait().unwrap();
+        if status.signal().is_none() {
+            assert_eq!(status.code(), Some(0));
+            return;
+        }
+        idle = Process::new(env!("CARGO_BIN_EXE_atoll")).arg("idle").spawn().unwrap();
+    }
+}
+
+#[test]
+fn completions_know_every_command() {
+    let script = String::from_utf8(atoll(&["completions", "bash"]).stdout).unwrap();
+    for command in Cli::command().get_subcommands() {
+        assert!(script.contains(command.get_name()), "{}", command.get_name());
+    }
 }
 
 #[test]

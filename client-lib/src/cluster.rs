@@ -91,6 +91,10 @@ impl Cluster {
         Self { client }
     }
 
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// The ring as one router sees it.
     ///
     /// # Errors
@@ -204,15 +208,6 @@ impl Cluster {
         self.read(&format!("/v1/hints/sync-point/{id}")).await
     }
 
-    /// Whether any partition would lose its quorum if `node` stopped now.
-    ///
-    /// # Errors
-    /// Those of any call.
-    pub async fn safe_to_stop(&self, node: &str) -> Result<Value, Error> {
-        let node = percent_encode(node.as_bytes(), NON_ALPHANUMERIC);
-        self.read(&format!("/v1/cluster/safe-to-stop?node={node}")).await
-    }
-
     /// The properties of a bucket: its own, or the defaults.
     ///
     /// # Errors
@@ -252,11 +247,11 @@ impl Cluster {
         self.read(BUCKETS_PATH).await
     }
 
-    async fn read<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
+    pub(crate) async fn read<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
         self.send(Request::new(Method::GET, path, Kind::Read)).await
     }
 
-    async fn send<T: DeserializeOwned>(&self, request: Request) -> Result<T, Error> {
+    pub(crate) async fn send<T: DeserializeOwned>(&self, request: Request) -> Result<T, Error> {
         let timeout: Duration = self.client.timeout_or(None)?;
         let answer = self.client.routed(&request, timeout).await?;
         parse(&answer, request.kind)
@@ -271,7 +266,7 @@ fn bucket_path(bucket: &str) -> Result<String, Error> {
     Ok(format!("{BUCKETS_PATH}/{}", bucket.parse::<BucketName>()?))
 }
 
-fn json_body(request: &mut Request, body: &impl Serialize) -> Result<(), Error> {
+pub(crate) fn json_body(request: &mut Request, body: &impl Serialize) -> Result<(), Error> {
     request.header("content-type", "application/json")?;
     request.body = serde_json::to_vec(body)
         .map(Bytes::from)
@@ -280,7 +275,7 @@ fn json_body(request: &mut Request, body: &impl Serialize) -> Result<(), Error> 
 }
 
 /// The JSON of an answer; `null` for an empty one.
-fn parse<T: DeserializeOwned>(answer: &Answer, kind: Kind) -> Result<T, Error> {
+pub(crate) fn parse<T: DeserializeOwned>(answer: &Answer, kind: Kind) -> Result<T, Error> {
     if !answer.status.is_success() {
         return Err(Error::refused(answer, kind));
     }

@@ -33,6 +33,7 @@ mod error;
 mod kv;
 pub mod limits;
 pub mod merge;
+mod operations;
 mod transport;
 
 pub use client::{Client, ClientBuilder, Mode};
@@ -45,7 +46,13 @@ pub use dynamo_core::wire::membership::{
     BucketDocument, BucketsDocument, ClusterDocument, CommitDocument, MemberView, MoveView,
     NoteView, PlanDocument, PlanNode, SpreadView, StageRequest as Stage, StagedDocument,
 };
+pub use dynamo_core::wire::operations::{
+    ClusterAntiEntropy, ClusterRepair, ClusterTransfers, ListRequest, LossAccepted, MergedAt,
+    MergedDocument, NodeReport, RecordsRequest, RootDocument, RootRequest, SafeToStop,
+    StopReasonView,
+};
 pub use dynamo_core::wire::ring::{NodeInfo, RingSnapshot};
+pub use dynamo_core::wire::worker::{RepairRequest, RepairState, TransferState, TransferView};
 pub use error::{Error, Outcome, Problem, ReplicaResult};
 pub use kv::bucket::Bucket;
 pub use kv::evidence::Evidence;

@@ -1,21 +1,25 @@
-//! Questions that only all storage nodes together can answer, for operators: bounded in parallel
+//! Questions that only all nodes together can answer, for operators: bounded in parallel
 //! calls, in time and in how often they are really asked. A node that does not answer is part of
 //! the answer.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use dynamo_core::cluster_view::{Addresses, NodeInfo};
 use dynamo_core::id::NodeId;
 use dynamo_core::time::Mono;
+use dynamo_core::wire::operations::NodeReport;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method};
-use service_kit::http::error::Problem;
+use serde::de::DeserializeOwned;
+use service_kit::http::error::{ErrorCode, Problem};
 use service_kit::peer::PeerRequest;
 use tokio::sync::{Mutex, Semaphore};
 use tokio::task::JoinSet;
 
-use crate::limits::{FAN_OUT_PARALLEL_MAX, FAN_OUT_TIMEOUT};
+use crate::limits::{FAN_OUT_PARALLEL_MAX, FAN_OUT_TIMEOUT, WORKER_TIMEOUT};
 use crate::ring_view::RingView;
 use crate::state::App;
 
@@ -67,15 +71,80 @@ pub struct HintsRound {
     last: Mutex<Option<(Mono, Answers)>>,
 }
 
-/// One question to every storage node.
+/// Which process of each host is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Process {
+    /// The storage node.
+    Storage,
+    /// The anti-entropy worker.
+    Worker,
+}
+
+impl Process {
+    fn address(self, addresses: &Addresses) -> Option<&str> {
+        match self {
+            Self::Storage => addresses.storage.as_deref(),
+            Self::Worker => addresses.worker.as_deref(),
+        }
+    }
+}
+
+/// One question to a process of every host.
 #[derive(Debug, Clone)]
 pub struct Question {
+    /// Who is asked.
+    pub process: Process,
     /// The method.
     pub method: Method,
     /// The path.
     pub path: String,
     /// The body, JSON or empty.
     pub body: Bytes,
+    /// Time for each answer.
+    pub timeout: Duration,
+}
+
+impl Question {
+    /// A question without a body to the storage nodes.
+    pub fn storage(method: Method, path: impl Into<String>) -> Self {
+        let (process, timeout) = (Process::Storage, FAN_OUT_TIMEOUT);
+        Self { process, method, path: path.into(), body: Bytes::new(), timeout }
+    }
+
+    /// A question without a body to the workers.
+    pub fn workers(method: Method, path: impl Into<String>) -> Self {
+        let (process, timeout) = (Process::Worker, WORKER_TIMEOUT);
+        Self { process, method, path: path.into(), body: Bytes::new(), timeout }
+    }
+
+    /// The same with a body, which is JSON.
+    #[must_use]
+    pub fn with_body(self, body: Bytes) -> Self {
+        Self { body, ..self }
+    }
+}
+
+/// The answers with their documents read. What is not the expected document is a refusal.
+#[must_use]
+pub fn reports<T: DeserializeOwned>(answers: Vec<NodeAnswer>) -> Vec<NodeReport<T>> {
+    answers
+        .into_iter()
+        .map(|NodeAnswer { node, name, said }| {
+            let reachable = !matches!(said, Said::Nothing);
+            let (refused, report) = match said {
+                Said::Json(json) => match serde_json::from_value(json) {
+                    Ok(report) => (None, Some(report)),
+                    Err(error) => {
+                        tracing::warn!(%node, %error, "an answer is not the expected document");
+                        (Some(ErrorCode::ProtocolVersion.as_str().to_owned()), None)
+                    }
+                },
+                Said::Refused(problem) => (Some(problem.code().as_str().to_owned()), None),
+                Said::Nothing => (None, None),
+            };
+            NodeReport { node, name, reachable, refused, report }
+        })
+        .collect()
 }
 
 impl App {
@@ -91,41 +160,49 @@ impl App {
             return Arc::clone(answers);
         }
         let began_at = self.clock.mono();
-        let question =
-            Question { method: Method::GET, path: "/v1/hints".to_owned(), body: Bytes::new() };
+        let question = Question::storage(Method::GET, "/v1/hints");
         let answers = Arc::new(self.ask_all(ring, question).await);
         *last = Some((began_at, Arc::clone(&answers)));
         answers
     }
 
-    /// Asks every storage node that may hold data; the answers come in the order of the nodes.
+    /// Asks a process of every node that may hold data; the answers come in the order of the
+    /// nodes.
     pub async fn ask_all(&self, ring: &Arc<RingView>, question: Question) -> Vec<NodeAnswer> {
+        let nodes = ring.view.nodes().filter(|node| node.status.may_hold());
+        self.ask_each(nodes.map(|node| (node, question.clone()))).await
+    }
+
+    /// Asks each of these nodes its question; the answers come in the order of the questions.
+    pub async fn ask_each<'a>(
+        &self,
+        questions: impl Iterator<Item = (&'a NodeInfo, Question)>,
+    ) -> Vec<NodeAnswer> {
         let slots = Arc::new(Semaphore::new(FAN_OUT_PARALLEL_MAX));
         let mut calls = JoinSet::new();
-        let nodes: Vec<_> = ring.view.nodes().filter(|node| node.status.may_hold()).collect();
-        for info in &nodes {
-            let Some(address) = info.addresses.storage.clone() else { continue };
-            let (app, question, slots) = (self.clone(), question.clone(), Arc::clone(&slots));
-            let node = info.id;
+        let mut nodes = Vec::new();
+        for (info, question) in questions {
+            nodes.push((info.id, info.name.clone()));
+            let Some(address) = question.process.address(&info.addresses).map(str::to_owned) else {
+                continue;
+            };
+            let (app, slots, node) = (self.clone(), Arc::clone(&slots), info.id);
             calls.spawn(async move {
                 // Nobody closes the semaphore.
                 let _slot = slots.acquire().await;
-                (node, app.ask(&address, &question, FAN_OUT_TIMEOUT).await)
+                (node, app.ask(&address, &question).await)
             });
         }
-        let mut said: std::collections::HashMap<NodeId, Said> =
-            calls.join_all().await.into_iter().collect();
-        nodes
-            .into_iter()
-            .map(|info| NodeAnswer {
-                node: info.id,
-                name: info.name.clone(),
-                said: said.remove(&info.id).unwrap_or(Said::Nothing),
-            })
-            .collect()
+        let mut said: HashMap<NodeId, Said> = calls.join_all().await.into_iter().collect();
+        let answer = |(node, name)| NodeAnswer {
+            node,
+            name,
+            said: said.remove(&node).unwrap_or(Said::Nothing),
+        };
+        nodes.into_iter().map(answer).collect()
     }
 
-    async fn ask(&self, address: &str, question: &Question, timeout: Duration) -> Said {
+    async fn ask(&self, address: &str, question: &Question) -> Said {
         let mut headers = HeaderMap::new();
         if !question.body.is_empty() {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -136,13 +213,13 @@ impl App {
             path: &question.path,
             headers,
             body: question.body.clone(),
-            timeout,
+            timeout: question.timeout,
             idempotent: true,
         };
         let response = match self.peers.call(request).await {
             Ok(response) => response,
             Err(error) => {
-                tracing::debug!(address, %error, "a storage node did not answer");
+                tracing::debug!(address, %error, "a node did not answer");
                 return Said::Nothing;
             }
         };
@@ -151,7 +228,7 @@ impl App {
             Ok(response) => match serde_json::from_slice(&response.body) {
                 Ok(json) => Said::Json(json),
                 Err(error) => {
-                    tracing::warn!(address, %error, "a storage node's answer is not JSON");
+                    tracing::warn!(address, %error, "a node's answer is not JSON");
                     Said::Nothing
                 }
             },

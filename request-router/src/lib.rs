@@ -10,7 +10,7 @@
 //! | [`dispatch`], [`balance`], [`hedge_budget`], [`probe`] | the hop to a coordinator |
 //! | [`answer`] | a coordinator's answer to bytes for the client |
 //! | [`api`], [`routes`], [`openapi`] | the routes and their description |
-//! | [`agent`], [`fan_out`] | the membership agent, and all storage nodes at once |
+//! | [`agent`], [`fan_out`], [`merge`] | the membership agent, all nodes at once, records put back |
 //! | [`ring_view`], [`state`], [`service`], [`config`] | what requests share, and how it starts |
 //!
 //! Architecture invariants:
@@ -29,6 +29,7 @@ pub mod dispatch;
 pub mod fan_out;
 pub mod hedge_budget;
 pub mod limits;
+pub mod merge;
 pub mod metrics;
 pub mod openapi;
 pub mod probe;

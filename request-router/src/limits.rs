@@ -49,6 +49,17 @@ pub const FAN_OUT_PARALLEL_MAX: usize = 32;
 /// that does not answer by then counts as unreachable.
 pub const FAN_OUT_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// Time for one worker to answer within a fan-out. On a busy host background processes wait for the
+/// processor; it stays well below the default deadline of clients, who wait for the slowest.
+pub const WORKER_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Time for one node's part of a bulk request: reading a page, merging one, listing keys. Most of it
+/// may be spent waiting for a slice of background work.
+pub const BULK_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Bytes of the body of a merge: what processes send each other. More: 413.
+pub const MERGE_BODY_BYTES_MAX: usize = dynamo_core::limits::PEER_MESSAGE_BYTES_MAX;
+
 /// Time for a call to the local membership agent.
 pub const AGENT_TIMEOUT: Duration = Duration::from_secs(5);
 

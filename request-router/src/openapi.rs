@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use utoipa::OpenApi;
 
 use crate::answer::siblings::with_status;
-use crate::api::{buckets, cluster, health, hints, kv, later, ring};
+use crate::api::{anti_entropy, buckets, bulk, cluster, health, hints, kv, later, ring, transfers};
 
 /// The description.
 #[derive(Debug, OpenApi)]
@@ -21,7 +21,8 @@ use crate::api::{buckets, cluster, health, hints, kv, later, ring};
     tags(
         (name = "objects", description = "Storing and reading objects"),
         (name = "buckets", description = "Properties of buckets"),
-        (name = "cluster", description = "Members, ring, health and hints")
+        (name = "cluster", description = "Members, ring, health, hints, movements and repairs"),
+        (name = "admin", description = "Everything that is stored, for backups and verification")
     ),
     paths(
         kv::get, kv::head, kv::put, kv::delete, kv::post, kv::list, later::batch,
@@ -29,7 +30,9 @@ use crate::api::{buckets, cluster, health, hints, kv, later, ring};
         cluster::cluster, cluster::stage, cluster::unstage, cluster::plan, cluster::commit,
         health::health, health::safe_to_stop, ring::ring, ring::preference,
         hints::hints, hints::set_sync_point, hints::sync_point,
-        later::transfers, later::anti_entropy, document,
+        transfers::transfers, transfers::accept_loss,
+        anti_entropy::anti_entropy, anti_entropy::repair, anti_entropy::repair_status,
+        bulk::records, bulk::keys, bulk::digest, bulk::merge, document,
     )
 )]
 pub struct ApiDoc;

@@ -4,7 +4,7 @@
 use axum::Router;
 use axum::routing::{MethodRouter, any, delete, get, head, post, put};
 
-use crate::api::{buckets, cluster, health, hints, kv, later, ring};
+use crate::api::{anti_entropy, buckets, bulk, cluster, health, hints, kv, later, ring, transfers};
 use crate::openapi;
 use crate::state::App;
 
@@ -67,8 +67,15 @@ pub fn table() -> Vec<Route> {
         route("/v1/hints", &["GET"], Admin, get(hints::hints)),
         route("/v1/hints/sync-point", &["POST"], Admin, post(hints::set_sync_point)),
         route("/v1/hints/sync-point/{id}", &["GET"], Admin, get(hints::sync_point)),
-        route("/v1/transfers", &["GET"], Admin, get(later::transfers)),
-        route("/v1/anti-entropy", &["GET"], Admin, get(later::anti_entropy)),
+        route("/v1/transfers", &["GET"], Admin, get(transfers::transfers)),
+        route("/v1/transfers/accept-loss", &["POST"], Admin, post(transfers::accept_loss)),
+        route("/v1/anti-entropy", &["GET"], Admin, get(anti_entropy::anti_entropy)),
+        route("/v1/anti-entropy/repair", &["POST"], Admin, post(anti_entropy::repair)),
+        route("/v1/anti-entropy/repair/{id}", &["GET"], Admin, get(anti_entropy::repair_status)),
+        route("/v1/admin/partitions/{partition}/records", &["POST"], Admin, post(bulk::records)),
+        route("/v1/admin/partitions/{partition}/keys", &["POST"], Admin, post(bulk::keys)),
+        route("/v1/admin/partitions/{partition}/digest", &["POST"], Admin, post(bulk::digest)),
+        route("/v1/admin/merge", &["POST"], Admin, post(bulk::merge)),
         route("/openapi.json", &["GET"], Admin, get(openapi::document)),
     ]
 }

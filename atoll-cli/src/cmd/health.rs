@@ -1,21 +1,42 @@
 //! `atoll health`.
 
+use std::time::Duration;
+
 use atoll_client::Client;
 use clap::Args;
 
+use crate::cmd::ready;
 use crate::exit;
 use crate::output::{Done, Output, table};
 
 /// Whether every partition can be read and written. Exit code 0 while healthy or degraded, 75
-/// while some partition has no quorum.
+/// while some partition has no quorum. With --process or --local: whether single processes are
+/// ready.
 #[derive(Debug, Args)]
 pub struct Health {
     /// Exit with 75 while degraded, too.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["process", "local"])]
     pub strict: bool,
+    /// Instead: whether the process with this metrics listener is ready. May be repeated.
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "local")]
+    pub process: Vec<String>,
+    /// Instead: whether the processes that run on this host, on the default ports, are ready.
+    #[arg(long)]
+    pub local: bool,
 }
 
 impl Health {
+    /// Asks single processes, where that is wanted.
+    pub(crate) async fn of_processes(&self, timeout: Duration, output: Output) -> Option<Done> {
+        if self.local {
+            return Some(ready::local(timeout, output).await);
+        }
+        if self.process.is_empty() {
+            return None;
+        }
+        Some(ready::processes(&self.process, timeout, output).await)
+    }
+
     pub(crate) async fn run(self, client: &Client, output: Output) -> Done {
         let health = client.cluster().health().await?;
         if output.is_json() {

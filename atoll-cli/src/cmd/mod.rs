@@ -1,5 +1,6 @@
 //! One file per command: options, the call, the printing.
 
+pub(crate) mod anti_entropy;
 pub(crate) mod bench;
 pub(crate) mod bucket;
 pub(crate) mod commit;
@@ -9,17 +10,25 @@ pub(crate) mod explain;
 pub(crate) mod get;
 pub(crate) mod health;
 pub(crate) mod hints;
+pub(crate) mod idle;
+pub(crate) mod membership;
 pub(crate) mod object;
 pub(crate) mod plan;
 pub(crate) mod put;
+pub(crate) mod ready;
+pub(crate) mod repair;
 pub(crate) mod ring;
+pub(crate) mod safe_to_stop;
 pub(crate) mod service;
+pub(crate) mod smoke;
 pub(crate) mod stage;
 pub(crate) mod status;
+pub(crate) mod transfers;
 pub(crate) mod version;
 
 use std::future::Future;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use atoll_client::Client;
 
@@ -27,7 +36,7 @@ use crate::args::{Cli, Command, Global};
 use crate::connection::client;
 use crate::exit;
 use crate::output::{Done, Failure, Output};
-use crate::{dev, load};
+use crate::{dev, load, verify};
 
 /// Runs one command.
 pub(crate) fn run(cli: Cli) -> ExitCode {
@@ -38,10 +47,12 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
         Command::Router(args) => return args.run(),
         Command::StorageNode(args) => return args.run(),
         Command::Membership(args) => return args.run(),
+        Command::AntiEntropyWorker(args) => return args.run(),
         Command::Bench(args) => return args.run(output),
         Command::Completions(args) => args.run(output),
         Command::Version => version::run(output),
         Command::Dev(args) => block_on(dev::run(args, output)),
+        Command::Idle => block_on(idle::run()),
         other => block_on(run_with_client(other, &global, output)),
     };
     match done {
@@ -66,14 +77,34 @@ async fn run_with_client(command: Command, global: &Global, output: Output) -> D
         Command::Stage(args) => args.run(&client, output).await,
         Command::Plan => plan::run(&client, output).await,
         Command::Commit(args) => args.run(&client, output).await,
-        Command::Health(args) => args.run(&client, output).await,
+        Command::Health(args) => {
+            let timeout = Duration::from_millis(global.timeout_ms);
+            match args.of_processes(timeout, output).await {
+                Some(done) => done,
+                None => args.run(&client, output).await,
+            }
+        }
         Command::Hints(args) => args.run(&client, output).await,
         Command::Bucket(args) => args.run(&client, output).await,
+        Command::Transfers(args) => args.run(&client, output).await,
+        Command::AntiEntropy => anti_entropy::run(&client, output).await,
+        Command::Repair(args) => args.run(&client, output).await,
+        Command::Verify(args) => verify::run(args, &client, output).await,
+        Command::Backup(args) => args.run(&client, output).await,
+        Command::Restore(args) => args.run(&client, output).await,
+        Command::SafeToStop(args) => args.run(&client, output).await,
+        Command::Join(args) => args.run(&client, output).await,
+        Command::Leave(args) => args.run(&client, output).await,
+        Command::Replace(args) => args.run(&client, output).await,
+        Command::Decommission(args) => args.run(&client, output).await,
+        Command::Smoke(args) => args.run(&client, output).await,
         Command::Dev(_)
+        | Command::Idle
         | Command::Bench(_)
         | Command::Router(_)
         | Command::StorageNode(_)
         | Command::Membership(_)
+        | Command::AntiEntropyWorker(_)
         | Command::Completions(_)
         | Command::Version => unreachable!("handled before a client is made"),
     }

@@ -92,3 +92,19 @@ impl Membership {
         membership_svc::main(self.args)
     }
 }
+
+/// `atoll anti-entropy-worker`.
+#[derive(Debug, Args)]
+pub struct AntiEntropyWorker {
+    #[command(flatten)]
+    args: anti_entropy_worker::Args,
+    #[command(flatten)]
+    supervised: Supervised,
+}
+
+impl AntiEntropyWorker {
+    pub(crate) fn run(self) -> ExitCode {
+        self.supervised.watch();
+        anti_entropy_worker::main(self.args)
+    }
+}

@@ -99,11 +99,14 @@ pub enum Service {
     StorageNode,
     /// The request router.
     Router,
+    /// The anti-entropy worker.
+    AntiEntropyWorker,
 }
 
 impl Service {
     /// All of them, in the order in which they are started.
-    pub const ALL: [Self; 3] = [Self::Membership, Self::StorageNode, Self::Router];
+    pub const ALL: [Self; 4] =
+        [Self::Membership, Self::StorageNode, Self::Router, Self::AntiEntropyWorker];
 
     /// Its subcommand, and its name in messages.
     #[must_use]
@@ -112,6 +115,7 @@ impl Service {
             Self::Membership => "membership",
             Self::StorageNode => "storage-node",
             Self::Router => "router",
+            Self::AntiEntropyWorker => "anti-entropy-worker",
         }
     }
 }

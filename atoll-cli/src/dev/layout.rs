@@ -15,6 +15,10 @@ const LOOPBACK: &str = "127.0.0.1";
 /// waits for it.
 const DRAIN_TIMEOUT_MS: u64 = 2_000;
 
+/// Seconds between two comparisons of a pair of hosts: a developer who breaks something wants to
+/// see it mended.
+const EXCHANGE_INTERVAL_S: u64 = 5;
+
 /// One process of one host: where it listens, and where its files are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Place {
@@ -42,6 +46,7 @@ impl Place {
         let name = service.name();
         let data_name = match service {
             Service::StorageNode => "storage",
+            Service::AntiEntropyWorker => "worker",
             Service::Membership | Service::Router => name,
         };
         Self {
@@ -81,6 +86,11 @@ impl Place {
                 line("membership", quoted(&agent));
                 line("cluster_secret", quoted(&cluster.secret));
             }
+            Service::AntiEntropyWorker => {
+                line("membership", quoted(&agent));
+                line("storage", quoted(&address(cluster, self.host, Service::StorageNode, 0)));
+                line("exchange_interval_s", EXCHANGE_INTERVAL_S.to_string());
+            }
             Service::Membership => {
                 line("name", quoted(&node_name(self.host)));
                 let seeds: Vec<String> = (1..=cluster.hosts)
@@ -95,6 +105,7 @@ impl Place {
                 );
                 line("storage", quoted(&address(cluster, self.host, Service::StorageNode, 0)));
                 line("membership", quoted(&agent));
+                line("worker", quoted(&address(cluster, self.host, Service::AntiEntropyWorker, 0)));
                 line("\n[founding]\npartitions", cluster.partitions.to_string());
                 line("spacing", cluster.spacing.to_string());
             }
@@ -122,6 +133,7 @@ fn address(cluster: &ClusterFile, host: u16, service: Service, listener: u16) ->
         Service::Router => 0,
         Service::StorageNode => 10,
         Service::Membership => 20,
+        Service::AntiEntropyWorker => 30,
     };
     let port = cluster.base_port + PORTS_PER_HOST * (host - 1) + offset + listener;
     format!("{LOOPBACK}:{port}")
@@ -167,6 +179,7 @@ mod tests {
             (1, Service::StorageNode, "127.0.0.1:7710", "127.0.0.1:7711", "/d/host-1/storage"),
             (2, Service::Membership, "127.0.0.1:7820", "127.0.0.1:7821", "/d/host-2/membership"),
             (3, Service::Router, "127.0.0.1:7900", "127.0.0.1:7901", "/d/host-3/router"),
+            (2, Service::AntiEntropyWorker, "127.0.0.1:7830", "127.0.0.1:7831", "/d/host-2/worker"),
         ];
         for (host, service, listen, metrics, data_dir) in cases {
             let place = Place::of(root, &cluster(), host, service);
@@ -190,9 +203,11 @@ mod tests {
         let agent = text(Service::Membership);
         assert!(agent.contains("seeds = [\"127.0.0.1:7720\", \"127.0.0.1:7920\"]"), "{agent}");
         assert!(agent.contains("[advertise]\nrouter = \"127.0.0.1:7800\""), "{agent}");
-        for service in [Service::Router, Service::StorageNode] {
+        for service in [Service::Router, Service::StorageNode, Service::AntiEntropyWorker] {
             assert!(text(service).contains("membership = \"127.0.0.1:7820\""));
         }
+        assert!(agent.contains("worker = \"127.0.0.1:7830\""), "{agent}");
+        assert!(text(Service::AntiEntropyWorker).contains("storage = \"127.0.0.1:7810\""));
         assert!(text(Service::StorageNode).contains(&cluster().secret));
         assert!(!text(Service::Router).contains(&cluster().secret));
     }

@@ -86,7 +86,7 @@ impl Replicas {
             .map_err(|_| ReplicaFailure::Refused("bad_header".to_owned()))?;
         request.body = encode_request([op]).map_err(frame_failed)?;
         let in_flight = self.nodes.endpoints.send(&base);
-        let exchange = self.nodes.http.exchange(Arc::clone(&base), &request, remaining);
+        let exchange = self.nodes.http.exchange(Arc::clone(&base), &request, false, remaining);
         let answer = match tokio::time::timeout(remaining, exchange).await {
             Err(_) => return Err(ReplicaFailure::Timeout),
             Ok(Ok(answer)) => answer,

@@ -220,10 +220,11 @@ impl<'a> Call<'a> {
         self.tried.push(Arc::clone(&base));
         let caller = self.caller;
         let request = self.request;
+        let repeated = self.tried.len() > 1 && request.kind == Kind::NamedWrite;
         let to = Arc::clone(&base);
         let exchange = async move {
             let in_flight = caller.endpoints.send(&to);
-            let result = caller.http.exchange(Arc::clone(&to), request, remaining).await;
+            let result = caller.http.exchange(Arc::clone(&to), request, repeated, remaining).await;
             if result.is_ok() {
                 in_flight.answered();
             }

@@ -149,6 +149,7 @@ impl Http {
         &self,
         base: Arc<str>,
         request: &Request,
+        repeated: bool,
         remaining: Duration,
     ) -> Result<Answer, ExchangeError> {
         let url = format!("{base}{}", request.path);
@@ -160,6 +161,9 @@ impl Http {
             DeadlineHeader::Client => builder = builder.header(headers::TIMEOUT_MS, remaining_ms),
             DeadlineHeader::Peer => builder = builder.header(headers::DEADLINE_MS, remaining_ms),
             DeadlineHeader::None => {}
+        }
+        if repeated {
+            builder = builder.header(headers::REPEATED, "true");
         }
         if !request.body.is_empty() {
             builder = builder.body(request.body.clone());

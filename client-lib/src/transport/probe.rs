@@ -38,7 +38,7 @@ pub(crate) async fn probe_suspects(endpoints: Weak<Endpoints>, http: Http, wake:
 async fn probe(endpoints: Weak<Endpoints>, http: Http, base: Arc<str>) {
     let mut request = Request::new(Method::GET, PROBE_PATH, Kind::Read);
     request.deadline = DeadlineHeader::None;
-    let exchange = http.exchange(Arc::clone(&base), &request, PROBE_TIMEOUT);
+    let exchange = http.exchange(Arc::clone(&base), &request, false, PROBE_TIMEOUT);
     let answered = matches!(tokio::time::timeout(PROBE_TIMEOUT, exchange).await, Ok(Ok(_)));
     if answered && let Some(endpoints) = endpoints.upgrade() {
         tracing::info!(endpoint = %base, "endpoint answers again");

@@ -1,16 +1,16 @@
 //! `/v1/cluster…` as far as the membership agent answers it: who is a member, and staged changes.
 //! Bodies are checked to be JSON with one meaning; what they mean is the agent's business.
 
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use bytes::Bytes;
+use http::HeaderValue;
 use http::header::IF_MATCH;
-use http::{HeaderValue, Method};
 use serde_json::{Map, Value};
 use service_kit::http::error::{ErrorCode, Problem};
-use service_kit::http::request_id::RequestId;
 
-use super::{finish, json_body, no_parameters};
+use super::call::Call;
 use crate::agent::AgentRequest;
 use crate::dispatch::Refused;
 use crate::request::bad_header;
@@ -76,30 +76,23 @@ enum Takes {
 }
 
 async fn pass(app: &App, request: Request, takes: Takes) -> Response {
-    let id = request.extensions().get::<RequestId>().cloned();
-    let result = ask(app, request, takes, id.as_ref()).await;
-    finish(app, id.as_ref(), result)
+    let (call, body) = Call::begin(app, request);
+    let result = ask(&call, body, takes).await;
+    call.conclude(result)
 }
 
-async fn ask(
-    app: &App,
-    request: Request,
-    takes: Takes,
-    id: Option<&RequestId>,
-) -> Result<Response, Refused> {
-    let (parts, body) = request.into_parts();
-    no_parameters(parts.uri.query())?;
+async fn ask(call: &Call<'_>, body: Body, takes: Takes) -> Result<Response, Refused> {
+    call.no_parameters()?;
     let if_match = match takes {
-        Takes::Plan => Some(plan_hash(parts.headers.get(IF_MATCH))?),
+        Takes::Plan => Some(plan_hash(call.headers().get(IF_MATCH))?),
         Takes::Nothing | Takes::Change => None,
     };
     let body = match takes {
-        Takes::Change => change(json_body(app, &parts.headers, body).await?)?,
+        Takes::Change => change(call.json(body).await?)?,
         Takes::Nothing | Takes::Plan => Bytes::new(),
     };
-    let method: Method = parts.method;
-    let path = parts.uri.path();
-    app.ask_agent(AgentRequest { method, path, body, if_match, id }).await
+    let (method, path) = (call.method().clone(), call.path());
+    call.app.ask_agent(AgentRequest { method, path, body, if_match, id: call.id() }).await
 }
 
 /// A commit without the hash of a plan would commit what nobody has looked at.

@@ -6,18 +6,17 @@ use std::collections::BTreeSet;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use dynamo_core::id::NodeId;
-use dynamo_core::ring::ReplicaSets;
-use dynamo_core::routing::health::{PartitionHealth, at_risk_without};
+use dynamo_core::routing::health::PartitionHealth;
+use dynamo_core::routing::stopping::{StopRisk, stopping};
+use dynamo_core::wire::operations::{SafeToStop, StopReasonView};
 use serde::Serialize;
-use service_kit::http::error::{ErrorCode, Problem, escape_echo};
-use service_kit::http::request_id::RequestId;
+use service_kit::http::error::Problem;
 
-use super::{finish, fresh_json, no_parameters};
-use crate::dispatch::Refused;
+use super::call::Call;
+use super::{fresh_json, resolve};
 use crate::fan_out::Answers;
 use crate::request::bad_parameter;
 use crate::request::query::Query;
-use crate::ring_view::RingView;
 use crate::state::App;
 
 /// The health of the cluster.
@@ -35,7 +34,7 @@ pub struct Health {
     partitions_all_ok: u32,
     /// Partitions with a reachable quorum of primaries.
     partitions_quorum_ok: u32,
-    /// Replicas of partitions that are still to be copied to their new owners.
+    /// Nodes that are to have a partition and do not hold it yet, summed over the partitions.
     pending_moves: u32,
     /// Hints that the reachable nodes keep for others.
     hints: u64,
@@ -45,20 +44,18 @@ pub struct Health {
 #[utoipa::path(get, path = "/v1/cluster/health", tag = "cluster",
     responses((status = 200, description = "Its health as this router sees it", body = Health)))]
 pub async fn health(State(app): State<App>, request: Request) -> Response {
-    let id = request.extensions().get::<RequestId>().cloned();
-    let result = check(&app, request.uri().query()).await.map(fresh_json);
-    finish(&app, id.as_ref(), result.map_err(Refused::from))
+    let (call, _) = Call::begin(&app, request);
+    let result = check(&call).await.map(fresh_json);
+    call.conclude(result)
 }
 
-async fn check(app: &App, query: Option<&str>) -> Result<Health, Problem> {
-    no_parameters(query)?;
-    let ring = app.ring()?;
-    let answers = app.ask_for_hints(&ring).await;
+async fn check(call: &Call<'_>) -> Result<Health, Problem> {
+    call.no_parameters()?;
+    let ring = call.app.ring()?;
+    let answers = call.app.ask_for_hints(&ring).await;
     let reachable = reachable(&answers);
     let members: BTreeSet<NodeId> = ring.view.members().map(|info| info.id).collect();
-    let health = PartitionHealth::of(replica_sets(&ring), ring.view.defaults().n, |node| {
-        reachable.contains(&node)
-    });
+    let health = PartitionHealth::of_cluster(&ring.view, |node| reachable.contains(&node));
     Ok(Health {
         status: health.status().as_str(),
         nodes: members.len(),
@@ -71,58 +68,55 @@ async fn check(app: &App, query: Option<&str>) -> Result<Health, Problem> {
     })
 }
 
-/// Whether a node may stop.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct SafeToStop {
-    /// The node.
-    node: String,
-    /// Its name.
-    name: Option<String>,
-    /// Whether every partition keeps a reachable quorum of primaries without it.
-    safe: bool,
-    /// Partitions that would not.
-    partitions_at_risk: u32,
-}
-
 /// Would any partition lose its quorum if this node stopped?
+///
+/// Judged by who can be reached now, who holds what, and what is still on its way.
 #[utoipa::path(get, path = "/v1/cluster/safe-to-stop", tag = "cluster",
     params(("node" = String, Query, description = "id or name")),
-    responses((status = 200, description = "Whether it is safe", body = SafeToStop),
+    responses((status = 200, description = "Whether it is safe, and why not", body = Object),
               (status = 404, description = "No such node")))]
 pub async fn safe_to_stop(State(app): State<App>, request: Request) -> Response {
-    let id = request.extensions().get::<RequestId>().cloned();
-    let result = judge(&app, request.uri().query()).await.map(fresh_json);
-    finish(&app, id.as_ref(), result.map_err(Refused::from))
+    let (call, _) = Call::begin(&app, request);
+    let result = judge(&call).await.map(fresh_json);
+    call.conclude(result)
 }
 
-async fn judge(app: &App, query: Option<&str>) -> Result<SafeToStop, Problem> {
-    let query = Query::parse(query, &["node"])?;
+async fn judge(call: &Call<'_>) -> Result<SafeToStop, Problem> {
+    let query = Query::parse(call.query(), &["node"])?;
     let name = query.text("node")?.ok_or_else(|| bad_parameter("node", "is required"))?;
-    let ring = app.ring()?;
-    let node = ring.view.resolve(name).ok_or_else(|| {
-        let shown = escape_echo(name.as_bytes());
-        Problem::new(ErrorCode::NotFound, format!("no node is called '{shown}'"))
-    })?;
-    let answers = app.ask_for_hints(&ring).await;
+    let ring = call.app.ring()?;
+    let node = resolve(&ring.view, name)?;
+    let answers = call.app.ask_for_hints(&ring).await;
     let reachable = reachable(&answers);
-    let n = ring.view.defaults().n;
-    let at_risk = at_risk_without(node, replica_sets(&ring), n, |node| reachable.contains(&node));
+    let verdict = stopping(&ring.view, node, |node| reachable.contains(&node));
+    let silent = answers.iter().filter(|answer| !answer.is_reachable()).map(|answer| answer.node);
+    let own = answers.iter().find(|answer| answer.node == node);
+    let warn = |n: &u8| {
+        format!("objects of buckets with n={n} lose their quorum whenever one of their nodes stops")
+    };
     Ok(SafeToStop {
-        node: node.to_string(),
+        node,
         name: ring.view.node(node).map(|info| info.name.clone()),
-        safe: at_risk == 0,
-        partitions_at_risk: at_risk,
+        safe: verdict.partitions_at_risk == 0,
+        partitions_at_risk: verdict.partitions_at_risk,
+        reasons: verdict.risks.iter().map(reason).collect(),
+        moves_delayed: verdict.moves_delayed,
+        hints_kept: own.and_then(|answer| answer.number("hints")),
+        unreachable: silent.collect(),
+        warnings: verdict.always_short.iter().map(warn).collect(),
     })
+}
+
+fn reason(risk: &StopRisk) -> StopReasonView {
+    StopReasonView {
+        reason: risk.reason.as_str().to_owned(),
+        n: risk.n,
+        partitions: risk.partitions,
+        first: risk.first,
+        already: risk.already,
+    }
 }
 
 fn reachable(answers: &Answers) -> BTreeSet<NodeId> {
     answers.iter().filter(|answer| answer.is_reachable()).map(|answer| answer.node).collect()
-}
-
-/// The replica sets of every partition at the default N; none while the ring is empty.
-fn replica_sets(ring: &RingView) -> impl Iterator<Item = ReplicaSets> {
-    let n = ring.view.defaults().n;
-    let founded = !ring.view.ring().is_empty();
-    let partitions = ring.view.partitions().iter().filter(move |_| founded);
-    partitions.map(move |partition| ring.view.placement().replica_sets(partition, n))
 }

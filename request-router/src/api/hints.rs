@@ -9,11 +9,10 @@ use http::header::LOCATION;
 use http::{HeaderValue, Method, StatusCode};
 use serde::Serialize;
 use service_kit::http::error::{ErrorCode, Problem};
-use service_kit::http::request_id::RequestId;
 use service_kit::rng::OsEntropy;
 
-use super::{finish, fresh_json, no_parameters};
-use crate::dispatch::Refused;
+use super::call::Call;
+use super::fresh_json;
 use crate::fan_out::{NodeAnswer, Question, Said};
 use crate::state::App;
 
@@ -55,15 +54,15 @@ pub struct NodeHints {
 #[utoipa::path(get, path = "/v1/hints", tag = "cluster",
     responses((status = 200, description = "The hints of all reachable nodes", body = Hints)))]
 pub async fn hints(State(app): State<App>, request: Request) -> Response {
-    let id = request.extensions().get::<RequestId>().cloned();
-    let result = all(&app, request.uri().query()).await.map(fresh_json);
-    finish(&app, id.as_ref(), result.map_err(Refused::from))
+    let (call, _) = Call::begin(&app, request);
+    let result = all(&call).await.map(fresh_json);
+    call.conclude(result)
 }
 
-async fn all(app: &App, query: Option<&str>) -> Result<Hints, Problem> {
-    no_parameters(query)?;
-    let ring = app.ring()?;
-    Ok(summary(&app.ask_for_hints(&ring).await))
+async fn all(call: &Call<'_>) -> Result<Hints, Problem> {
+    call.no_parameters()?;
+    let ring = call.app.ring()?;
+    Ok(summary(&call.app.ask_for_hints(&ring).await))
 }
 
 fn summary(answers: &[NodeAnswer]) -> Hints {
@@ -125,21 +124,18 @@ pub struct NodePoint {
     responses((status = 201, description = "The point; Location names it", body = SyncPoint),
               (status = 503, description = "No storage node took it")))]
 pub async fn set_sync_point(State(app): State<App>, request: Request) -> Response {
-    let id = request.extensions().get::<RequestId>().cloned();
-    let result = set(&app, request.uri().query()).await;
-    finish(&app, id.as_ref(), result.map_err(Refused::from))
+    let (call, _) = Call::begin(&app, request);
+    let result = set(&call).await;
+    call.conclude(result)
 }
 
-async fn set(app: &App, query: Option<&str>) -> Result<Response, Problem> {
-    no_parameters(query)?;
-    let ring = app.ring()?;
+async fn set(call: &Call<'_>) -> Result<Response, Problem> {
+    call.no_parameters()?;
+    let ring = call.app.ring()?;
     let id = PutId::random(&mut OsEntropy).to_string();
-    let question = Question {
-        method: Method::POST,
-        path: SYNC_POINT.to_owned(),
-        body: Bytes::from(format!("{{\"id\":\"{id}\"}}")),
-    };
-    let answers = app.ask_all(&ring, question).await;
+    let body = Bytes::from(format!("{{\"id\":\"{id}\"}}"));
+    let question = Question::storage(Method::POST, SYNC_POINT).with_body(body);
+    let answers = call.app.ask_all(&ring, question).await;
     if !answers.iter().any(|answer| matches!(answer.said, Said::Json(_))) {
         let detail = "no storage node could be reached to set a sync point";
         return Err(Problem::new(ErrorCode::NotReady, detail));
@@ -163,19 +159,18 @@ pub async fn sync_point(
     Path(point_id): Path<String>,
     request: Request,
 ) -> Response {
-    let id = request.extensions().get::<RequestId>().cloned();
-    let result = look(&app, &point_id, request.uri().query()).await.map(fresh_json);
-    finish(&app, id.as_ref(), result.map_err(Refused::from))
+    let (call, _) = Call::begin(&app, request);
+    let result = look(&call, &point_id).await.map(fresh_json);
+    call.conclude(result)
 }
 
-async fn look(app: &App, id: &str, query: Option<&str>) -> Result<SyncPoint, Problem> {
-    no_parameters(query)?;
+async fn look(call: &Call<'_>, id: &str) -> Result<SyncPoint, Problem> {
+    call.no_parameters()?;
     let unknown = || Problem::new(ErrorCode::NotFound, "no node knows this sync point");
     let id: PutId = id.parse().map_err(|_| unknown())?;
-    let ring = app.ring()?;
-    let question =
-        Question { method: Method::GET, path: format!("{SYNC_POINT}/{id}"), body: Bytes::new() };
-    let answers = app.ask_all(&ring, question).await;
+    let ring = call.app.ring()?;
+    let question = Question::storage(Method::GET, format!("{SYNC_POINT}/{id}"));
+    let answers = call.app.ask_all(&ring, question).await;
     let all_unknown = answers.iter().all(|answer| matches!(answer.said, Said::Refused(_)));
     if all_unknown {
         return Err(unknown());

@@ -1,25 +1,15 @@
 //! `/v1/kv/…`: objects. The key is the rest of the raw path, so the path is taken apart here and
 //! not by the router's patterns.
 
+mod coordinate;
 mod read;
 mod write;
 
 use axum::extract::{Request, State};
 use axum::response::Response;
-use bytes::Bytes;
-use dynamo_core::id::{NodeId, PutId};
-use dynamo_core::key::ObjectKey;
-use http::HeaderMap;
-use http::header::{CONTENT_TYPE, HeaderValue};
-use serde::de::DeserializeOwned;
-use service_kit::http::error::{ErrorCode, Outcome, Problem};
-use service_kit::http::request_id::{RequestId, X_REQUEST_ID};
-use service_kit::rng::OsEntropy;
-use service_kit::telemetry::propagate;
-use uuid::Uuid;
+use service_kit::http::error::{ErrorCode, Problem};
 
-use super::finish;
-use crate::dispatch::{Forwarded, Refused};
+use super::call::{Call, not_implemented};
 use crate::request::{params, path, query};
 use crate::state::App;
 
@@ -52,9 +42,9 @@ use crate::state::App;
         (status = 504, description = "deadline_exceeded"),
     ))]
 pub async fn get(State(app): State<App>, request: Request) -> Response {
-    let id = request.extensions().get::<RequestId>().cloned();
-    let result = read::read(&app, request, id.as_ref()).await;
-    concluded(&app, id.as_ref(), result)
+    let (call, _) = Call::begin(&app, request);
+    let result = read::read(&call).await;
+    call.conclude_object(result)
 }
 
 /// Read an object's headers
@@ -109,9 +99,9 @@ pub async fn head(state: State<App>, request: Request) -> Response {
         (status = 504, description = "deadline_exceeded; outcome says whether it may be applied"),
     ))]
 pub async fn put(State(app): State<App>, request: Request) -> Response {
-    let id = request.extensions().get::<RequestId>().cloned();
-    let result = write::put(&app, request, id.as_ref()).await;
-    concluded(&app, id.as_ref(), result)
+    let (call, body) = Call::begin(&app, request);
+    let result = write::put(&call, body).await;
+    call.conclude_object(result)
 }
 
 /// Delete an object
@@ -137,9 +127,9 @@ pub async fn put(State(app): State<App>, request: Request) -> Response {
         (status = 504, description = "deadline_exceeded"),
     ))]
 pub async fn delete(State(app): State<App>, request: Request) -> Response {
-    let id = request.extensions().get::<RequestId>().cloned();
-    let result = write::delete(&app, request, id.as_ref()).await;
-    concluded(&app, id.as_ref(), result)
+    let (call, _) = Call::begin(&app, request);
+    let result = write::delete(&call).await;
+    call.conclude_object(result)
 }
 
 /// Store an object under a new key
@@ -163,9 +153,9 @@ pub async fn delete(State(app): State<App>, request: Request) -> Response {
         (status = 413, description = "The value is too large"),
     ))]
 pub async fn post(State(app): State<App>, request: Request) -> Response {
-    let id = request.extensions().get::<RequestId>().cloned();
-    let result = write::post(&app, request, id.as_ref()).await;
-    concluded(&app, id.as_ref(), result)
+    let (call, body) = Call::begin(&app, request);
+    let result = write::post(&call, body).await;
+    call.conclude_object(result)
 }
 
 /// List the keys of a bucket
@@ -175,91 +165,18 @@ pub async fn post(State(app): State<App>, request: Request) -> Response {
     params(("bucket" = String, Path, description = "1 to 64 of a-z 0-9 . _ -")),
     responses((status = 501, description = "Not part of this version")))]
 pub async fn list(State(app): State<App>, request: Request) -> Response {
-    let id = request.extensions().get::<RequestId>().cloned();
-    let refuse = || -> Result<Response, Problem> {
-        path::bucket(request.uri().path(), path::KV_PREFIX)?;
-        query::Query::parse(request.uri().query(), &params::LIST_PARAMETERS)?;
-        Err(not_implemented("listing keys is not part of this version"))
-    };
-    concluded(&app, id.as_ref(), refuse().map_err(Refused::from))
+    let (call, _) = Call::begin(&app, request);
+    let result = path::bucket(call.path(), path::KV_PREFIX)
+        .and_then(|_| query::Query::parse(call.query(), &params::LIST_PARAMETERS).map(drop))
+        .and_then(|()| Err(not_implemented("listing keys is not part of this version")));
+    call.conclude_object(result)
 }
 
 /// `/v1/kv/{bucket}/` names no object, whatever the method.
 pub async fn empty_key(State(app): State<App>, request: Request) -> Response {
-    let id = request.extensions().get::<RequestId>().cloned();
-    let refuse = || -> Result<Response, Problem> {
-        path::object(request.uri().path())?;
-        Err(Problem::new(ErrorCode::EmptyKey, "a key has at least one byte"))
-    };
-    concluded(&app, id.as_ref(), refuse().map_err(Refused::from))
-}
-
-/// Counts refusals on the way out.
-fn concluded(app: &App, id: Option<&RequestId>, result: Result<Response, Refused>) -> Response {
-    if let Err(refused) = &result {
-        app.metrics.refused(refused.problem.code());
-    }
-    finish(app, id, result)
-}
-
-fn not_implemented(what: &str) -> Problem {
-    Problem::new(ErrorCode::NotImplemented, what).outcome(Outcome::NotApplied)
-}
-
-/// The headers that go with a message to a coordinator.
-fn message_headers(from: &HeaderMap, id: Option<&RequestId>) -> HeaderMap {
-    // Ours, and those that the peer client adds.
-    let mut headers = HeaderMap::with_capacity(16);
-    let frame = HeaderValue::from_static(dynamo_core::wire::frame::FRAME_CONTENT_TYPE);
-    headers.insert(CONTENT_TYPE, frame);
-    if let Some(id) = id {
-        headers.insert(X_REQUEST_ID, id.to_header());
-    }
-    propagate(from, &mut headers);
-    headers
-}
-
-/// Reads the frame of a coordinator's answer.
-fn decode<A: DeserializeOwned>(
-    forwarded: &Forwarded,
-    outcome: Outcome,
-) -> Result<(A, dynamo_core::wire::frame::Parts), Problem> {
-    dynamo_core::wire::frame::decode_frame(forwarded.response.body.clone())
-        .map_err(|error| unreadable(forwarded.node, &error, outcome))
-}
-
-/// The refusal where a coordinator's answer cannot be read: what it says is done may be done.
-fn unreadable(
-    node: NodeId,
-    error: &dynamo_core::wire::frame::FrameError,
-    outcome: Outcome,
-) -> Problem {
-    tracing::warn!(%node, %error, "unreadable answer of a coordinator");
-    let detail = "a storage node gave an answer that cannot be read";
-    Problem::new(ErrorCode::Internal, detail).outcome(outcome)
-}
-
-/// The place of an object on this server.
-fn location(object: &ObjectKey) -> Option<HeaderValue> {
-    let path = format!("{}{}/{}", path::KV_PREFIX, object.bucket(), object.key_text());
-    HeaderValue::try_from(path).ok()
-}
-
-/// A new key: of the client's own id of the put where it gave one, else a UUID version 7.
-fn new_key(app: &App, given: Option<PutId>) -> Bytes {
-    let uuid = match given {
-        Some(id) => Uuid::from_u128(id.0),
-        None => {
-            let mut random = [0u8; 10];
-            let bits = [
-                dynamo_core::entropy::Entropy::next_u64(&mut OsEntropy),
-                dynamo_core::entropy::Entropy::next_u64(&mut OsEntropy),
-            ];
-            for (to, from) in random.iter_mut().zip(bits.iter().flat_map(|b| b.to_be_bytes())) {
-                *to = from;
-            }
-            uuid::Builder::from_unix_timestamp_millis(app.clock.wall().0, &random).into_uuid()
-        }
-    };
-    Bytes::from(uuid.hyphenated().to_string())
+    let (call, _) = Call::begin(&app, request);
+    let result = call
+        .object()
+        .and_then(|_| Err(Problem::new(ErrorCode::EmptyKey, "a key has at least one byte")));
+    call.conclude_object(result)
 }

@@ -6,59 +6,43 @@
 //! | [`kv`] | `/v1/kv/…`: objects |
 //! | [`buckets`], [`cluster`] | `/v1/buckets…`, `/v1/cluster…`: passed to the membership agent |
 //! | [`ring`], [`health`], [`hints`] | `/v1/ring…`, health, `/v1/hints…` |
+//! | [`transfers`], [`anti_entropy`] | what the workers of all hosts do |
+//! | [`bulk`] | `/v1/admin/…`: reading and writing everything |
 //! | [`later`] | routes that are documented and not served by this version: 501 |
 
+pub mod anti_entropy;
 pub mod buckets;
+pub mod bulk;
+mod call;
 pub mod cluster;
 pub mod health;
 pub mod hints;
 pub mod kv;
 pub mod later;
 pub mod ring;
+pub mod transfers;
 
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
-use http::HeaderMap;
-use service_kit::http::error::Problem;
+use dynamo_core::cluster_view::ClusterView;
+use dynamo_core::id::NodeId;
+use dynamo_core::ring::Partitions;
+use service_kit::http::error::{ErrorCode, Problem, escape_echo};
 use service_kit::http::json::JsonAnswer;
-use service_kit::http::request_id::RequestId;
 
-use crate::answer::refusal;
-use crate::dispatch::Refused;
-use crate::request::query::Query;
-use crate::state::App;
-
-/// Turns a handler's result into its answer.
-fn finish(
-    app: &App,
-    id: Option<&RequestId>,
-    result: Result<impl IntoResponse, Refused>,
-) -> Response {
-    match result {
-        Ok(answer) => answer.into_response(),
-        Err(refused) => refusal::respond(refused, id, app.config.expose_replicas),
-    }
+/// The node with this id or name.
+fn resolve(view: &ClusterView, name: &str) -> Result<NodeId, Problem> {
+    view.resolve(name).ok_or_else(|| {
+        let shown = escape_echo(name.as_bytes());
+        Problem::new(ErrorCode::NotFound, format!("no node is called '{shown}'"))
+    })
 }
 
-/// Refuses any query string: the route has no parameters.
-fn no_parameters(raw: Option<&str>) -> Result<(), Problem> {
-    Query::parse(raw, &[]).map(drop)
-}
-
-/// The strictly parsed JSON body of an administrative request, and its bytes.
-async fn json_body<T: serde::de::DeserializeOwned>(
-    app: &App,
-    headers: &HeaderMap,
-    body: axum::body::Body,
-) -> Result<(T, Bytes), Problem> {
-    use service_kit::http::body::{BodyLimits, BodyReader};
-    use service_kit::http::json::{parse_strict, require_json};
-    require_json(headers)?;
-    let limits = BodyLimits::up_to(crate::limits::ADMIN_BODY_BYTES_MAX);
-    let held = BodyReader::new(limits, app.budget.clone()).read(headers, body).await?;
-    let parsed = parse_strict(held.bytes())?;
-    let (bytes, _reservation) = held.into_parts();
-    Ok((parsed, bytes))
+/// The refusal of a partition that the ring does not have.
+fn no_partition(asked: impl std::fmt::Display, partitions: Partitions) -> Problem {
+    let (shown, count) = (asked.to_string(), partitions.get());
+    let shown = escape_echo(shown.as_bytes());
+    let detail = format!("there is no partition '{shown}'; there are {count}, from 0");
+    Problem::new(ErrorCode::Unprocessable, detail)
 }
 
 /// An answer in JSON that may not be kept by caches.

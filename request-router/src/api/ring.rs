@@ -10,12 +10,11 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Serialize;
 use service_kit::http::error::Problem;
-use service_kit::http::request_id::RequestId;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{finish, fresh_json};
-use crate::dispatch::Refused;
+use super::call::Call;
+use super::fresh_json;
 use crate::request::conditions::{ReadVerdict, on_read, parse};
 use crate::request::query::Query;
 use crate::request::{bad_parameter, path};
@@ -35,9 +34,9 @@ use crate::state::App;
               (status = 304, description = "Unchanged"),
               (status = 503, description = "No ring is known yet")))]
 pub async fn ring(State(app): State<App>, request: Request) -> Response {
-    let id = request.extensions().get::<RequestId>().cloned();
-    let result = snapshot(&app, request.uri().query(), request.headers()).await;
-    finish(&app, id.as_ref(), result.map_err(Refused::from))
+    let (call, _) = Call::begin(&app, request);
+    let result = snapshot(&app, call.query(), call.headers()).await;
+    call.conclude(result)
 }
 
 async fn snapshot(
@@ -130,9 +129,9 @@ pub struct Place {
     responses((status = 200, description = "Its preference list", body = Preference),
               (status = 400, description = "Not a bucket and a key")))]
 pub async fn preference(State(app): State<App>, request: Request) -> Response {
-    let id = request.extensions().get::<RequestId>().cloned();
-    let result = place(&app, request.uri().query()).map(fresh_json);
-    finish(&app, id.as_ref(), result.map_err(Refused::from))
+    let (call, _) = Call::begin(&app, request);
+    let result = place(&app, call.query()).map(fresh_json);
+    call.conclude(result)
 }
 
 fn place(app: &App, query: Option<&str>) -> Result<Preference, Problem> {

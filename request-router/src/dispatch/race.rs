@@ -11,8 +11,8 @@ use dynamo_core::failure_view::FailureKind;
 use dynamo_core::id::NodeId;
 use dynamo_core::routing::{ChoiceReason, Purpose};
 use dynamo_core::time::Mono;
-use dynamo_core::wire::headers::RING_VERSION;
-use http::{HeaderMap, Method};
+use dynamo_core::wire::headers::{REPEATED, RING_VERSION};
+use http::{HeaderMap, HeaderValue, Method};
 use service_kit::http::error::{ErrorCode, Outcome, Problem};
 use service_kit::peer::{NotSentReason, PeerError, PeerRequest, PeerResponse};
 
@@ -196,6 +196,9 @@ impl<'r> Race<'r> {
         let (router, forward) = (self.router, self.forward);
         let mut headers = forward.headers.clone();
         headers.insert(RING_VERSION, self.ring.version.clone());
+        if self.sent > 0 {
+            headers.insert(REPEATED, HeaderValue::from_static("true"));
+        }
         Box::pin(async move {
             let _counted = router.balance.sending(node);
             let request = PeerRequest {
@@ -271,7 +274,10 @@ impl<'r> Race<'r> {
         self.unknown |= problem.known_outcome() == Outcome::Unknown;
         let (balance, now) = (&self.router.balance, self.router.clock.mono());
         match problem.code() {
-            ErrorCode::Overloaded | ErrorCode::NotReady | ErrorCode::StoreUnavailable => {
+            ErrorCode::Overloaded
+            | ErrorCode::NotReady
+            | ErrorCode::StoreUnavailable
+            | ErrorCode::StoreFull => {
                 balance.failed(attempt.node, now, FailureKind::Overloaded);
             }
             _ => balance.answered(attempt.node, now, waited),
@@ -398,6 +404,7 @@ fn may_differ_elsewhere(problem: &Problem) -> bool {
         ErrorCode::Overloaded
             | ErrorCode::NotReady
             | ErrorCode::StoreUnavailable
+            | ErrorCode::StoreFull
             | ErrorCode::Internal
             | ErrorCode::QuorumUnavailable
             | ErrorCode::AbsenceUnconfirmed

@@ -14,20 +14,44 @@ fn get(headers: &str) -> Vec<u8> {
 }
 
 pub(super) fn rows() -> Vec<Row> {
-    [heads(), lengths(), chunks(), bodies_that_end_early(), limits()].concat()
+    [heads(), methods(), lengths(), chunks(), bodies_that_end_early(), limits()].concat()
+}
+
+fn line(line: &str) -> Vec<u8> {
+    format!("{line}\r\nhost: a\r\n\r\n").into_bytes()
+}
+
+fn methods() -> Vec<Row> {
+    vec![
+        Row::refused("8 CONNECT", line("CONNECT a:80 HTTP/1.1"), 405, "method_not_allowed")
+            .closing(),
+        Row::refused("8 TRACE", line("TRACE /v1/kv/b/k HTTP/1.1"), 405, "method_not_allowed"),
+        Row::refused("9 BREW", line("BREW /v1/kv/b/k HTTP/1.1"), 405, "method_not_allowed"),
+        Row::refused("9 lower case", line("get /v1/kv/b/k HTTP/1.1"), 405, "method_not_allowed"),
+        Row::refused(
+            "9 POST to a key",
+            line("POST /v1/kv/b/k HTTP/1.1"),
+            405,
+            "method_not_allowed",
+        ),
+        Row::refused("9 PUT to a bucket", line("PUT /v1/kv/b HTTP/1.1"), 405, "method_not_allowed"),
+        Row::refused("10 OPTIONS *", line("OPTIONS * HTTP/1.1"), 405, "method_not_allowed"),
+        Row::refused("10 OPTIONS", line("OPTIONS /v1/kv/b/k HTTP/1.1"), 405, "method_not_allowed"),
+    ]
 }
 
 fn heads() -> Vec<Row> {
-    let line = |line: &str| format!("{line}\r\nhost: a\r\n\r\n").into_bytes();
     let mut rows = vec![
         Row::broken("1 garbage", "\x01\x02\x03garbage\r\n\r\n", 400),
         Row::broken("1 a TLS hello", TLS_HELLO, 400).then_fin(),
         Row::broken("2 HTTP/0.9", "GET /v1/kv/b/k\r\n\r\n", 400).then_fin(),
-        Row::broken("2 HTTP/2.0 in the line", line("GET /v1/kv/b/k HTTP/2.0"), 505).or(400),
-        Row::broken("2 HTTP/1.2", line("GET /v1/kv/b/k HTTP/1.2"), 400).or(505),
-        Row::broken("3 HTTP/2 preface", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400)
-            .or(505)
-            .or(SILENCE),
+        Row::broken("2 HTTP/2.0 in the line", line("GET /v1/kv/b/k HTTP/2.0"), 505),
+        Row::broken("2 HTTP/3.1 in the line", line("GET /v1/kv/b/k HTTP/3.1"), 505),
+        Row::broken("2 HTTP/1.2", line("GET /v1/kv/b/k HTTP/1.2"), 400),
+        Row::broken("2 HTTP/11", line("GET /v1/kv/b/k HTTP/11"), 400),
+        Row::broken("3 HTTP/2 preface", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", SILENCE),
+        Row::broken("47 a fragment", line("GET /v1/kv/b/k#x HTTP/1.1"), 400),
+        Row::broken("47 a fragment in the query", line("GET /v1/kv/b/k?r=1#x HTTP/1.1"), 400),
         Row::refused("4 no host", b"GET /v1/kv/b/k HTTP/1.1\r\n\r\n".to_vec(), 400, "bad_host")
             .closing(),
         Row::refused("5 two hosts", get("host: b\r\n"), 400, "bad_host").closing(),
@@ -44,19 +68,6 @@ fn heads() -> Vec<Row> {
             404,
             "not_found",
         ),
-        Row::refused("8 CONNECT", line("CONNECT a:80 HTTP/1.1"), 405, "method_not_allowed").or(400),
-        Row::refused("8 TRACE", line("TRACE /v1/kv/b/k HTTP/1.1"), 405, "method_not_allowed"),
-        Row::refused("9 BREW", line("BREW /v1/kv/b/k HTTP/1.1"), 405, "method_not_allowed"),
-        Row::refused("9 lower case", line("get /v1/kv/b/k HTTP/1.1"), 405, "method_not_allowed"),
-        Row::refused(
-            "9 POST to a key",
-            line("POST /v1/kv/b/k HTTP/1.1"),
-            405,
-            "method_not_allowed",
-        ),
-        Row::refused("9 PUT to a bucket", line("PUT /v1/kv/b HTTP/1.1"), 405, "method_not_allowed"),
-        Row::refused("10 OPTIONS *", line("OPTIONS * HTTP/1.1"), 405, "method_not_allowed"),
-        Row::refused("10 OPTIONS", line("OPTIONS /v1/kv/b/k HTTP/1.1"), 405, "method_not_allowed"),
         Row::refused(
             "38 Expect: foo",
             put("expect: foo\r\ncontent-length: 1\r\n", "x"),
@@ -76,8 +87,7 @@ fn heads() -> Vec<Row> {
             404,
             "not_found",
         ),
-        Row::taken("24 LF only", b"GET /v1/kv/witness/alive HTTP/1.1\nhost: a\n\n".to_vec(), 200)
-            .or(400),
+        Row::taken("24 LF only", b"GET /v1/kv/witness/alive HTTP/1.1\nhost: a\n\n".to_vec(), 200),
     ];
     let broken = [
         ("25 obs-fold", "x: a\r\n b\r\n"),
@@ -96,14 +106,42 @@ fn lengths() -> Vec<Row> {
         put("content-length: 3\r\ncontent-length: 4\r\n", "abcd"),
         400,
     )];
-    for value in ["3, 4", "+3", "-1", "0x3", "", "18446744073709551616", "3 3", "three"] {
+    for (name, length) in [
+        ("same", "content-length: 3\r\ncontent-length: 3\r\n"),
+        ("same number", "content-length: 3\r\nx: y\r\nCONTENT-LENGTH: 003\r\n"),
+        ("same, thrice", "content-length: 3\r\ncontent-length: 3\r\ncontent-length: 3\r\n"),
+    ] {
+        let bytes = put(length, "abc");
+        rows.push(
+            Row::refused(format!("13 twice the {name}"), bytes, 400, "bad_framing").closing(),
+        );
+    }
+    for value in [
+        "3, 4",
+        "3, 3",
+        "3;3",
+        "3.0",
+        "+3",
+        "-1",
+        "0x3",
+        "",
+        "18446744073709551616",
+        "3 3",
+        "three",
+    ] {
         let bytes = put(&format!("content-length: {value}\r\n"), "abc");
         rows.push(Row::broken(format!("12 length '{value}'"), bytes, 400));
     }
-    // Where it is taken, the chunks decide, and nothing behind them is read as a request.
-    let tail = "PUT /v1/kv/taken/tail HTTP/1.1\r\nhost: a\r\ncontent-length: 6\r\n\
-        transfer-encoding: chunked\r\n\r\n0\r\n\r\nG";
-    rows.push(Row::broken("14 CL.TE", tail, 400).or(204));
+    let both = "content-length: 6\r\ntransfer-encoding: chunked\r\n";
+    let other_way = "transfer-encoding: chunked\r\ncontent-length: 6\r\n";
+    let late = "content-length: 6\r\naccept: */*\r\nTransfer-Encoding:chunked\r\n";
+    for (name, headers) in [("CL.TE", both), ("TE.CL", other_way), ("CL.TE apart", late)] {
+        let bytes = put(headers, "0\r\n\r\nG");
+        rows.push(Row::refused(format!("14 {name}"), bytes, 400, "bad_framing").closing());
+    }
+    // The doubt counts also where another request came before on the connection.
+    let bytes = [get("connection: keep-alive\r\n"), put(both, "0\r\n\r\nG")].concat();
+    rows.push(Row::refused("14 CL.TE, second", bytes, 404, "not_found").then(400, "bad_framing"));
     for coding in ["xchunked", "chunked, identity", "identity", "gzip, chunked", "chunked, chunked"]
     {
         let bytes = put(&format!("transfer-encoding: {coding}\r\n"), "0\r\n\r\n");
@@ -115,16 +153,25 @@ fn lengths() -> Vec<Row> {
 }
 
 fn chunks() -> Vec<Row> {
-    let sizes = ["ffffffffffffffff", "fffffffffffffffff", "-3", "0x3", " 3", "3 x", ""];
+    let sizes = [
+        "ffffffffffffffff",
+        "fffffffffffffffff",
+        "7fffffffffffffff",
+        "10000000000000000000000003",
+        "-3",
+        "+3",
+        "0x3",
+        " 3",
+        "3 x",
+        "g",
+        "",
+    ];
     let mut rows: Vec<Row> = sizes
         .iter()
         .map(|size| {
-            let bytes = put(
-                "transfer-encoding: chunked\r\nx-atoll-timeout-ms: 300\r\n",
-                &format!("{size}\r\nabc\r\n0\r\n\r\n"),
-            );
-            // A size that fits 64 bits is only refused once more than a value has come.
-            Row::broken(format!("18 chunk size '{size}'"), bytes, 400).or(413).or(408)
+            let bytes =
+                put("transfer-encoding: chunked\r\n", &format!("{size}\r\nabc\r\n0\r\n\r\n"));
+            Row::refused(format!("18 chunk size '{size}'"), bytes, 400, "bad_framing").closing()
         })
         .collect();
     let chunked = |body| put("transfer-encoding: chunked\r\n", body);
@@ -154,15 +201,16 @@ fn bodies_that_end_early() -> Vec<Row> {
 
 fn limits() -> Vec<Row> {
     let many: String = (0..65).map(|i| format!("x-{i}: v\r\n")).collect();
+    let large: String = (0..40).map(|i| format!("x-{i}: {}\r\n", "a".repeat(500))).collect();
     let ignored = "g".repeat(70 * 1024);
     vec![
         Row::broken(
             "26 request line of 70 kB",
             format!("GET /{} HTTP/1.1\r\nhost: a\r\n\r\n", "a".repeat(70_000)),
             414,
-        )
-        .or(431),
+        ),
         Row::broken("27 header of 20 kB", get(&format!("x: {}\r\n", "a".repeat(20_000))), 431),
+        Row::broken("27 headers of 20 kB together", get(&large), 431),
         Row::broken("28 65 headers", get(&many), 431),
         Row::refused(
             "37 100-continue beyond the limit",
@@ -176,6 +224,18 @@ fn limits() -> Vec<Row> {
             message("GET", "/v1/kv/witness/alive", &[], b"ignored"),
             200,
         ),
+        Row::taken(
+            "40 DELETE with a body",
+            message("DELETE", "/v1/kv/taken/gone", &[], b"ignored"),
+            204,
+        ),
+        Row::refused(
+            "40 GET with a large body",
+            message("GET", "/v1/kv/witness/alive", &[], ignored.as_bytes()),
+            413,
+            "payload_too_large",
+        )
+        .closing(),
         Row::refused(
             "40 DELETE with a large body",
             message("DELETE", "/v1/kv/b/k", &[], ignored.as_bytes()),

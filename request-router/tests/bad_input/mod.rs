@@ -33,12 +33,23 @@ pub(crate) const SILENCE: u16 = 0;
 /// What is answered.
 #[derive(Debug, Clone)]
 pub(crate) struct Expect {
-    /// Any of these; [`SILENCE`] where the connection may be closed without an answer.
-    pub(crate) statuses: Vec<u16>,
+    /// [`SILENCE`] where the connection is closed without an answer.
+    pub(crate) status: u16,
     /// The code in the problem; `None` where HTTP itself is broken and there may be no problem.
     pub(crate) code: Option<&'static str>,
     /// Whether the connection is closed after it.
     pub(crate) closes: bool,
+    /// What the detail names, so that a client can tell which of its values is wrong.
+    pub(crate) names: Option<&'static str>,
+    /// Status and code of the answer to a second request in the same bytes, after which the
+    /// connection closes.
+    pub(crate) then: Option<(u16, &'static str)>,
+}
+
+impl Expect {
+    fn status(status: u16, code: Option<&'static str>) -> Self {
+        Self { status, code, closes: false, names: None, then: None }
+    }
 }
 
 impl Row {
@@ -49,20 +60,20 @@ impl Row {
         status: u16,
         code: &'static str,
     ) -> Self {
-        let expect = Expect { statuses: vec![status], code: Some(code), closes: false };
+        let expect = Expect::status(status, Some(code));
         Self { name: name.into(), bytes, after: After::Listen, expect }
     }
 
     /// A message that HTTP itself refuses with this status; the connection closes.
     pub(crate) fn broken(name: impl Into<String>, bytes: impl AsRef<[u8]>, status: u16) -> Self {
-        let expect = Expect { statuses: vec![status], code: None, closes: true };
+        let expect = Expect { closes: true, ..Expect::status(status, None) };
         let bytes = bytes.as_ref().to_vec();
         Self { name: name.into(), bytes, after: After::Listen, expect }
     }
 
     /// A message that is taken, with this status.
     pub(crate) fn taken(name: impl Into<String>, bytes: Vec<u8>, status: u16) -> Self {
-        let expect = Expect { statuses: vec![status], code: None, closes: false };
+        let expect = Expect::status(status, None);
         Self { name: name.into(), bytes, after: After::Listen, expect }
     }
 
@@ -78,9 +89,16 @@ impl Row {
         self
     }
 
-    /// Another status will do as well.
-    pub(crate) fn or(mut self, status: u16) -> Self {
-        self.expect.statuses.push(status);
+    /// The detail names this parameter or header.
+    pub(crate) fn naming(mut self, name: &'static str) -> Self {
+        self.expect.names = Some(name);
+        self
+    }
+
+    /// A second request in the same bytes is refused with this, and the connection closes.
+    pub(crate) fn then(mut self, status: u16, code: &'static str) -> Self {
+        self.expect.then = Some((status, code));
+        self.expect.closes = true;
         self
     }
 }
@@ -101,7 +119,7 @@ pub(crate) fn check_all(address: SocketAddr, fingerprint: impl Fn() -> String) {
         if let Err(failure) = check(address, &row) {
             failures.push(format!("{}: {failure}", row.name));
         }
-        let was_taken = row.expect.statuses.iter().any(|status| (200..400).contains(status));
+        let was_taken = (200..400).contains(&row.expect.status);
         if !was_taken && fingerprint() != before {
             failures.push(format!("{}: something was stored", row.name));
         }
@@ -116,20 +134,22 @@ fn check(address: SocketAddr, row: &Row) -> Result<(), String> {
     connection.send(&row.bytes, row.after);
     let head = row.bytes.starts_with(b"HEAD ");
     let Some(reply) = connection.reply(head) else {
-        return if row.expect.statuses.contains(&SILENCE) {
-            Ok(())
-        } else {
-            Err("no answer".into())
-        };
+        return if row.expect.status == SILENCE { Ok(()) } else { Err("no answer".into()) };
     };
-    if !row.expect.statuses.contains(&reply.status) {
-        return Err(format!("expected {:?}, got {reply:?}", row.expect.statuses));
+    if row.expect.status != reply.status {
+        return Err(format!("expected {}, got {reply:?}", row.expect.status));
     }
     if reply.header("server").is_some() {
         return Err(format!("it tells what serves: {reply:?}"));
     }
     if reply.status >= 400 && (row.expect.code.is_some() || !reply.body.is_empty()) && !head {
         check_problem(row, &reply)?;
+    }
+    if let Some((status, code)) = row.expect.then {
+        let Some(second) = connection.reply(false) else { return Err("no second answer".into()) };
+        if second.status != status || second.json()["code"] != code {
+            return Err(format!("expected {status} {code} as the second answer, got {second:?}"));
+        }
     }
     if row.expect.closes && !connection.ends_silently() {
         return Err("something followed the last answer".into());
@@ -152,6 +172,10 @@ fn check_problem(row: &Row, reply: &Reply) -> Result<(), String> {
     }
     if row.expect.code.is_some_and(|code| problem["code"] != code) {
         return fail("another code");
+    }
+    let detail = problem["detail"].as_str().unwrap_or_default();
+    if row.expect.names.is_some_and(|name| !detail.contains(&format!("'{name}'"))) {
+        return fail("the detail does not name what is wrong");
     }
     if reply.status < 500 && problem["outcome"] != "not_applied" {
         return fail("a 4xx that may be applied");

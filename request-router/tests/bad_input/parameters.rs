@@ -4,7 +4,8 @@ use super::Row;
 use super::http::message;
 
 pub(super) fn rows() -> Vec<Row> {
-    [numbers(), names(), headers(), media(), documents(), operations(), properties()].concat()
+    [numbers(), names(), headers(), media(), documents(), operations(), bulk(), properties()]
+        .concat()
 }
 
 fn get(query: &str) -> Vec<u8> {
@@ -29,16 +30,19 @@ fn numbers() -> Vec<Row> {
     for value in counts {
         for name in ["r", "pr"] {
             let query = format!("{name}={value}");
-            rows.push(Row::refused(format!("53-56 {query}"), get(&query), 400, "bad_parameter"));
+            let row = Row::refused(format!("53-56 {query}"), get(&query), 400, "bad_parameter");
+            rows.push(row.naming(name));
         }
         for name in ["w", "pw"] {
             let query = format!("{name}={value}");
-            rows.push(Row::refused(format!("53-56 {query}"), put(&query), 400, "bad_parameter"));
+            let row = Row::refused(format!("53-56 {query}"), put(&query), 400, "bad_parameter");
+            rows.push(row.naming(name));
         }
     }
     for value in ["0", "-1", "1000000000", "60001", "NaN", "", "1e3", "+5"] {
         let query = format!("timeout_ms={value}");
-        rows.push(Row::refused(format!("61 {query}"), get(&query), 400, "bad_parameter"));
+        let row = Row::refused(format!("61 {query}"), get(&query), 400, "bad_parameter");
+        rows.push(row.naming("timeout_ms"));
     }
     for query in
         ["r=quorum", "r=one&pr=1", "r=all", "timeout_ms=60000", "explain", "notfound_ok=true"]
@@ -52,9 +56,9 @@ fn names() -> Vec<Row> {
     let unknown = "unknown_parameter";
     let duplicate = "duplicate_parameter";
     vec![
-        Row::refused("57 r twice", get("r=1&r=2"), 400, duplicate),
+        Row::refused("57 r twice", get("r=1&r=2"), 400, duplicate).naming("r"),
         Row::refused("57 r twice, escaped", get("r=1&%72=1"), 400, duplicate),
-        Row::refused("58 typo", get("rr=1"), 400, unknown),
+        Row::refused("58 typo", get("rr=1"), 400, unknown).naming("rr"),
         Row::refused("58 of another method", get("w=1"), 400, unknown),
         Row::refused("58 of another method, PUT", put("r=1"), 400, unknown),
         Row::refused("58 empty name", get("r=1&"), 400, unknown),
@@ -66,12 +70,26 @@ fn names() -> Vec<Row> {
         Row::refused("list", message("GET", "/v1/kv/b", &[], b""), 501, "not_implemented"),
         Row::refused("list, typo", message("GET", "/v1/kv/b?limt=1", &[], b""), 400, unknown),
         Row::refused("96 batch", message("POST", "/v1/batch", &[], b"{}"), 501, "not_implemented"),
-        Row::refused(
-            "transfers",
-            message("GET", "/v1/transfers", &[], b""),
-            501,
-            "not_implemented",
-        ),
+        Row::refused("transfers, typo", message("GET", "/v1/transfers?x", &[], b""), 400, unknown),
+    ]
+}
+
+/// Requests that work on everything.
+fn bulk() -> Vec<Row> {
+    let refused = |name: &str, path: &str, body: &[u8], status, code| {
+        Row::refused(name.to_owned(), message("POST", path, &[], body), status, code)
+    };
+    let (wrong, records) = ("unprocessable", "/v1/admin/partitions/0/records");
+    let repair = "/v1/anti-entropy/repair";
+    vec![
+        refused("loss of nothing", "/v1/transfers/accept-loss", b"{\"partitions\":[]}", 422, wrong),
+        refused("repair twice", repair, b"{\"bucket\":\"b\",\"partition\":0}", 422, wrong),
+        refused("repair of no partition", repair, b"{\"partition\":70000}", 422, wrong),
+        refused("repair of -1", repair, b"{\"partition\":-1}", 422, wrong),
+        refused("no partition", "/v1/admin/partitions/-1/records", b"{}", 422, wrong),
+        refused("records, not JSON", records, b"{", 400, "bad_json"),
+        refused("records, unknown field", records, b"{\"all\":true}", 422, wrong),
+        refused("merge of no frame", "/v1/admin/merge", b"{}", 400, "bad_frame"),
     ]
 }
 
@@ -192,8 +210,11 @@ fn media() -> Vec<Row> {
 }
 
 fn stage(body: &str) -> Vec<u8> {
-    let json = [("content-type", "application/json")];
-    message("POST", "/v1/cluster/stage", &json, body.as_bytes())
+    raw_stage(body.as_bytes())
+}
+
+fn raw_stage(body: &[u8]) -> Vec<u8> {
+    message("POST", "/v1/cluster/stage", &[("content-type", "application/json")], body)
 }
 
 fn documents() -> Vec<Row> {
@@ -206,6 +227,16 @@ fn documents() -> Vec<Row> {
         Row::refused("65 text", typed("text/plain"), 415, media),
         Row::refused("65 utf-16", typed("application/json; charset=utf-16"), 415, media),
         Row::refused("92 depth", stage(&deep), 400, "bad_json"),
+        Row::refused("92 100,000 deep", stage(&"[".repeat(100_000)), 413, "payload_too_large")
+            .closing(),
+        Row::refused("92 129 deep", stage(&("[".repeat(129) + &"]".repeat(129))), 400, "bad_json"),
+        Row::refused(
+            "93 a number of 50,000 digits",
+            stage(&format!("{{\"join\":{}}}", "9".repeat(50_000))),
+            400,
+            "bad_json",
+        ),
+        Row::refused("93 not UTF-8", raw_stage(b"{\"join\":\"\xff\"}"), 400, "bad_json"),
         Row::refused("93 too large", stage(&" ".repeat(70_000)), 413, "payload_too_large")
             .closing(),
     ];

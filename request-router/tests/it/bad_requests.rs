@@ -125,3 +125,16 @@ fn contexts_belong_to_their_key() {
     assert_eq!(cluster.put("/v1/kv/b/one", &[("x-atoll-context", &context)], b"w").status, 204);
     assert_eq!(cluster.get("/v1/kv/b/one").text(), "w");
 }
+
+/// Row 82: a context older than what is stored is no error and loses nothing.
+#[test]
+fn older_contexts_make_siblings() {
+    let cluster = Cluster::start(3);
+    let first = cluster.put("/v1/kv/b/k", &[], b"1");
+    let context = [("x-atoll-context", first.header("x-atoll-context").unwrap())];
+    for value in [b"2", b"3"] {
+        assert_eq!(cluster.put("/v1/kv/b/k", &context, value).status, 204);
+    }
+    let siblings = cluster.get("/v1/kv/b/k");
+    assert_eq!((siblings.status, siblings.header("x-atoll-siblings")), (300, Some("2")));
+}

@@ -8,6 +8,8 @@ mod answers;
 #[path = "../bad_input/mod.rs"]
 mod bad_input;
 mod bad_requests;
+mod bulk;
+mod operations;
 mod properties;
 mod refusals;
 mod routing;

@@ -104,7 +104,12 @@ fn a_node_that_is_no_replica_sends_the_router_to_a_newer_ring() {
 #[test]
 fn refusals_that_another_node_may_not_give_are_retried() {
     let cluster = Cluster::start(3);
-    let refusals = [ErrorCode::Overloaded, ErrorCode::NotReady, ErrorCode::StoreUnavailable];
+    let refusals = [
+        ErrorCode::Overloaded,
+        ErrorCode::NotReady,
+        ErrorCode::StoreUnavailable,
+        ErrorCode::StoreFull,
+    ];
     for code in refusals {
         cluster.nodes[0].set(Mode::Refuse(code, Outcome::NotApplied));
         cluster.nodes[1].set(Mode::Refuse(code, Outcome::NotApplied));

@@ -2,6 +2,8 @@
 
 mod agent;
 mod node;
+mod store;
+mod worker;
 
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
@@ -77,7 +79,11 @@ fn info(id: NodeId, address: SocketAddr, partitions: Partitions) -> NodeInfo {
         name: format!("host-{}", id.0),
         zone: None,
         weight: 100,
-        addresses: Addresses { storage: Some(address.to_string()), ..Addresses::default() },
+        addresses: Addresses {
+            storage: Some(address.to_string()),
+            worker: Some(address.to_string()),
+            ..Addresses::default()
+        },
         status: MemberStatus::Member,
         incarnation: Incarnation(1),
         holds: Some(PartitionSet::full(partitions)),

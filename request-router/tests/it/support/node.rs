@@ -1,6 +1,7 @@
 //! A storage node of the tests: real messages, real records, no replication; and ways to behave
 //! as nodes in trouble do.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -31,7 +32,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use service_kit::http::error::{ErrorCode, Outcome, Problem, ReplicaResult};
 use service_kit::time::Clock;
 
-use super::Shared;
+use super::worker::WorkerState;
+use super::{Shared, store, worker};
 
 /// How a node behaves.
 #[derive(Debug, Clone)]
@@ -59,6 +61,10 @@ pub(crate) struct Node {
     seen: AtomicUsize,
     pings: AtomicUsize,
     heads: Mutex<Vec<HeaderMap>>,
+    /// What it keeps as a replica, for the requests of a backup or verification.
+    pub(super) replicas: Mutex<HashMap<ObjectKey, Record>>,
+    /// What its worker says and was told.
+    pub(super) worker: Mutex<WorkerState>,
 }
 
 impl Node {
@@ -73,6 +79,8 @@ impl Node {
             seen: AtomicUsize::new(0),
             pings: AtomicUsize::new(0),
             heads: Mutex::default(),
+            replicas: Mutex::default(),
+            worker: Mutex::default(),
         });
         let routes = Router::new()
             .route("/v1/coordinate/get", post(coordinate_get))
@@ -81,6 +89,8 @@ impl Node {
             .route("/v1/hints", get(hints))
             .route("/v1/hints/sync-point", post(set_sync_point))
             .route("/v1/hints/sync-point/{id}", get(sync_point))
+            .merge(store::routes())
+            .merge(worker::routes())
             .layer(axum::extract::DefaultBodyLimit::disable())
             .with_state(Arc::clone(&node));
         tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
@@ -89,6 +99,10 @@ impl Node {
 
     pub(crate) fn set(&self, mode: Mode) {
         *self.mode.lock().unwrap() = mode;
+    }
+
+    pub(super) fn mode(&self) -> Mode {
+        self.mode.lock().unwrap().clone()
     }
 
     /// Requests to coordinate that arrived here.
@@ -118,7 +132,7 @@ impl Node {
     }
 
     /// What its mode makes of a request before any work; `None` to go on.
-    async fn misbehave(&self, headers: &HeaderMap) -> Option<Response> {
+    pub(super) async fn misbehave(&self, headers: &HeaderMap) -> Option<Response> {
         self.seen.fetch_add(1, Ordering::Relaxed);
         self.heads.lock().unwrap().push(headers.clone());
         let mode = self.mode.lock().unwrap().clone();

@@ -1,0 +1,66 @@
+//! `atoll anti-entropy`.
+
+use atoll_client::{Client, ClusterAntiEntropy};
+
+use crate::exit;
+use crate::human;
+use crate::output::{Done, Output, table};
+
+/// Prints how far the replicas of all nodes have been compared, and how long ago all were equal.
+pub(crate) async fn run(client: &Client, output: Output) -> Done {
+    let state = client.cluster().anti_entropy().await?;
+    if output.is_json() {
+        output.document(&state)?;
+    } else {
+        print(&state, output)?;
+    }
+    Ok(exit::OK)
+}
+
+fn print(state: &ClusterAntiEntropy, output: Output) -> std::io::Result<()> {
+    let lag = match state.lag_ms {
+        Some(ms) => format!("{} ago", human::time(ms)),
+        None => "not yet, or not known of every node".to_owned(),
+    };
+    output.line(format!("all replicas were last seen equal {lag}"))?;
+    output.line(format!(
+        "keys behind {}  compared {}  repaired {}  moved {}",
+        state.keys_behind,
+        state.keys_compared,
+        state.keys_repaired,
+        human::bytes(state.bytes)
+    ))?;
+    let mut rows = table(vec![
+        "NODE",
+        "PARTNER",
+        "PARTITIONS",
+        "RUNNING",
+        "COMPARED",
+        "REPAIRED",
+        "BYTES",
+        "ERROR",
+    ]);
+    for node in &state.nodes {
+        for peer in node.report.iter().flat_map(|report| &report.peers) {
+            rows.add_row(vec![
+                node.name.clone(),
+                peer.name.clone().unwrap_or_else(|| peer.node.to_string()),
+                peer.partitions.to_string(),
+                peer.running.to_string(),
+                peer.keys_compared.to_string(),
+                peer.keys_repaired.to_string(),
+                human::bytes(peer.bytes),
+                peer.error.clone().unwrap_or_else(|| "-".to_owned()),
+            ]);
+        }
+    }
+    output.table(&rows)?;
+    for node in state.nodes.iter().filter(|node| node.report.is_none()) {
+        let why = node.refused.as_deref().unwrap_or("its worker does not answer");
+        output.note(format!("{}: {why}; it is not counted", node.name));
+    }
+    if state.paused > 0 {
+        output.note(format!("paused at {} nodes", state.paused));
+    }
+    Ok(())
+}

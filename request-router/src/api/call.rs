@@ -1,0 +1,112 @@
+//! One request on the client port, as far as all routes are alike: its head and when it came, its
+//! body as JSON, and how it ends.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use dynamo_core::time::Mono;
+use http::request::Parts;
+use http::{HeaderMap, Method};
+use serde::de::DeserializeOwned;
+use service_kit::http::body::{BodyLimits, BodyReader, HeldBody};
+use service_kit::http::error::{ErrorCode, Outcome, Problem};
+use service_kit::http::json::{parse_strict, require_json};
+use service_kit::http::request_id::RequestId;
+
+use crate::answer::refusal;
+use crate::dispatch::Refused;
+use crate::limits::ADMIN_BODY_BYTES_MAX;
+use crate::request::query::Query;
+use crate::state::App;
+
+/// A request whose body was taken off.
+pub(super) struct Call<'a> {
+    pub(super) app: &'a App,
+    id: Option<RequestId>,
+    parts: Parts,
+    started: Mono,
+}
+
+impl<'a> Call<'a> {
+    pub(super) fn begin(app: &'a App, request: Request) -> (Self, Body) {
+        let started = app.clock.mono();
+        let (parts, body) = request.into_parts();
+        let id = parts.extensions.get::<RequestId>().cloned();
+        (Self { app, id, parts, started }, body)
+    }
+
+    /// The answer.
+    pub(super) fn conclude(
+        self,
+        result: Result<impl IntoResponse, impl Into<Refused>>,
+    ) -> Response {
+        match result {
+            Ok(answer) => answer.into_response(),
+            Err(refused) => {
+                let expose = self.app.config.expose_replicas;
+                refusal::respond(refused.into(), self.id.as_ref(), expose)
+            }
+        }
+    }
+
+    pub(super) fn id(&self) -> Option<&RequestId> {
+        self.id.as_ref()
+    }
+
+    pub(super) fn method(&self) -> &Method {
+        &self.parts.method
+    }
+
+    pub(super) fn path(&self) -> &str {
+        self.parts.uri.path()
+    }
+
+    pub(super) fn query(&self) -> Option<&str> {
+        self.parts.uri.query()
+    }
+
+    pub(super) fn headers(&self) -> &HeaderMap {
+        &self.parts.headers
+    }
+
+    /// When it came.
+    pub(super) fn started(&self) -> Mono {
+        self.started
+    }
+
+    /// What is left of `timeout`, which runs since the request came.
+    pub(super) fn left(&self, timeout: Duration) -> Duration {
+        self.app.clock.remaining(self.started.plus(timeout))
+    }
+
+    /// Refuses any query string: the route has no parameters.
+    pub(super) fn no_parameters(&self) -> Result<(), Problem> {
+        Query::parse(self.query(), &[]).map(drop)
+    }
+
+    /// The strictly parsed JSON body of an administrative request, and its bytes.
+    pub(super) async fn json<T: DeserializeOwned>(
+        &self,
+        body: Body,
+    ) -> Result<(T, Bytes), Problem> {
+        require_json(self.headers())?;
+        let held = self.body(body, ADMIN_BODY_BYTES_MAX).await?;
+        let parsed = parse_strict(held.bytes())?;
+        let (bytes, _reservation) = held.into_parts();
+        Ok((parsed, bytes))
+    }
+
+    /// The whole body, which has at most `bytes_max` bytes.
+    pub(super) async fn body(&self, body: Body, bytes_max: usize) -> Result<HeldBody, Problem> {
+        let reader = BodyReader::new(BodyLimits::up_to(bytes_max), self.app.budget.clone());
+        reader.read(self.headers(), body).await
+    }
+}
+
+/// What is documented and not part of this version.
+pub(super) fn not_implemented(what: &str) -> Problem {
+    Problem::new(ErrorCode::NotImplemented, what).outcome(Outcome::NotApplied)
+}
