@@ -20,6 +20,8 @@ pub enum Service {
     Storage,
     /// membership-svc.
     Membership,
+    /// anti-entropy-worker.
+    Worker,
 }
 
 impl Service {
@@ -30,6 +32,7 @@ impl Service {
             Self::Router => "router",
             Self::Storage => "storage-node",
             Self::Membership => "membership",
+            Self::Worker => "anti-entropy-worker",
         }
     }
 }
@@ -180,7 +183,7 @@ impl Cluster {
         };
         loop {
             let all = (1..=self.hosts)
-                .all(|k| [1, 11, 21].into_iter().all(|offset| ready(self.url(k, offset))));
+                .all(|k| [1, 11, 21, 31].into_iter().all(|offset| ready(self.url(k, offset))));
             let founded = all
                 && self
                     .http
@@ -255,7 +258,7 @@ impl Cluster {
     #[expect(clippy::print_stdout, reason = "a failed test shows it, a passed one does not")]
     fn print_warnings(&self) {
         for k in 1..=self.hosts {
-            for name in ["membership", "storage-node", "router"] {
+            for name in ["membership", "storage-node", "router", "anti-entropy-worker"] {
                 let path = self.data().join(format!("host-{k}/{name}.log"));
                 let log = std::fs::read_to_string(&path).unwrap_or_default();
                 let lines: Vec<&str> = log.lines().filter(|l| !l.contains(" DEBUG ")).collect();

@@ -15,6 +15,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("membership-svc", &["dynamo-core", "service-kit"]),
     ("storage-node", &["dynamo-core", "service-kit"]),
     ("request-router", &["dynamo-core", "service-kit"]),
+    ("anti-entropy-worker", &["dynamo-core", "service-kit"]),
     ("bench", &["dynamo-core", "atoll-client"]),
     ("atoll-cli", &["*"]),
     ("tests", &["*"]),

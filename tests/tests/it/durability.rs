@@ -17,6 +17,7 @@ fn killing_any_process_loses_nothing_acked() {
         (3, Service::Membership),
         (1, Service::Storage),
         (2, Service::Router),
+        (3, Service::Worker),
     ] {
         std::thread::sleep(Duration::from_millis(400));
         cluster.kill(host, service);

@@ -2,6 +2,7 @@
 //!
 //! Scenarios take turns: each has a dozen processes, and a machine has few cores.
 
+mod anti_entropy;
 mod bad_days;
 mod bad_input;
 mod durability;
