@@ -1,0 +1,151 @@
+{{/* Names, labels, and what several objects share. Nothing here renders an object. */}}
+
+{{- define "atoll.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+
+{{/* Cut at 40: pods, Services and Jobs add suffixes, and 63 is the limit. */}}
+{{- define "atoll.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
+{{- else -}}
+{{- $name := default .Chart.Name .Values.nameOverride -}}
+{{- if contains $name .Release.Name -}}
+{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "atoll.peers" -}}
+{{- include "atoll.fullname" . }}-peers
+{{- end -}}
+
+{{/* Domain of the pods: each is <pod>.<this>. */}}
+{{- define "atoll.peersDomain" -}}
+{{- include "atoll.peers" . }}.{{ .Release.Namespace }}.svc.{{ .Values.clusterDomain }}
+{{- end -}}
+
+{{/* Every object of the release. */}}
+{{- define "atoll.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "atoll.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{/* The hosts of the ring and nothing else. Jobs and tests must never match it: a hard
+anti-affinity would keep them off every node. */}}
+{{- define "atoll.nodeLabels" -}}
+{{ include "atoll.selectorLabels" . }}
+app.kubernetes.io/component: node
+{{- end -}}
+
+{{- define "atoll.labels" -}}
+{{ include "atoll.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{- range $key, $value := .Values.commonLabels }}
+{{ $key }}: {{ $value | toString | quote }}
+{{- end }}
+{{- end -}}
+
+{{/* Annotations of an object, the common ones and those in `extra`; nothing where there are none. Call
+with (dict "root" $ "indent" 2 "extra" (dict …)). */}}
+{{- define "atoll.annotations" -}}
+{{- $all := dict -}}
+{{- range $key, $value := merge (dict) (default (dict) .extra) .root.Values.commonAnnotations -}}
+{{- $_ := set $all $key (toString $value) -}}
+{{- end -}}
+{{- if $all -}}
+{{- toYaml (dict "annotations" $all) | nindent .indent -}}
+{{- end -}}
+{{- end -}}
+
+{{/* A digest names the bytes; it wins over the tag. */}}
+{{- define "atoll.image" -}}
+{{- $image := .Values.image -}}
+{{- $repository := $image.repository -}}
+{{- if $image.registry -}}
+{{- $repository = printf "%s/%s" (trimSuffix "/" $image.registry) $repository -}}
+{{- end -}}
+{{- if $image.digest -}}
+{{- printf "%s@%s" $repository $image.digest -}}
+{{- else -}}
+{{- printf "%s:%s" $repository (default .Chart.AppVersion $image.tag) -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "atoll.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- default (include "atoll.fullname" .) .Values.serviceAccount.name -}}
+{{- else -}}
+{{- default "default" .Values.serviceAccount.name -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "atoll.configMapName" -}}
+{{- default (printf "%s-config" (include "atoll.fullname" .)) .Values.existingConfigMap -}}
+{{- end -}}
+
+{{- define "atoll.clusterSecretName" -}}
+{{- default (printf "%s-cluster-secret" (include "atoll.fullname" .)) .Values.clusterSecret.existingSecret -}}
+{{- end -}}
+
+{{/* Pods that run the image outside the ring: pull secrets, identity, placement. */}}
+{{- define "atoll.helperPodSpec" -}}
+serviceAccountName: {{ include "atoll.serviceAccountName" . }}
+automountServiceAccountToken: false
+enableServiceLinks: false
+restartPolicy: Never
+securityContext:
+  {{- toYaml .Values.podSecurityContext | nindent 2 }}
+{{- with .Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/* Client ports of pods that survive a scale-down to replicaCount, comma-separated. */}}
+{{- define "atoll.survivors" -}}
+{{- $urls := list -}}
+{{- range $ordinal := until (min 3 (int .Values.replicaCount) | int) -}}
+{{- $host := printf "%s-%d.%s" (include "atoll.fullname" $) $ordinal (include "atoll.peersDomain" $) -}}
+{{- $urls = append $urls (printf "http://%s:%d" $host (int $.Values.ports.router)) -}}
+{{- end -}}
+{{- join "," $urls -}}
+{{- end -}}
+
+{{/* What a schema cannot compare. */}}
+{{- define "atoll.validate" -}}
+{{- $n := int .Values.ring.replicationFactor -}}
+{{- if lt (int .Values.replicaCount) $n -}}
+{{- fail (printf "replicaCount (%d) must be at least ring.replicationFactor (%d): replicas sit on distinct hosts" (int .Values.replicaCount) $n) -}}
+{{- end -}}
+{{- $ports := dict -}}
+{{- range $name, $port := .Values.ports -}}
+{{- $key := toString (int $port) -}}
+{{- if hasKey $ports $key -}}
+{{- fail (printf "ports.%s and ports.%s are both %s: the processes of a pod share one network" $name (get $ports $key) $key) -}}
+{{- end -}}
+{{- $_ := set $ports $key $name -}}
+{{- end -}}
+{{- if and (eq .Values.zone.source "static") (not .Values.zone.value) -}}
+{{- fail "zone.source is static: set zone.value" -}}
+{{- end -}}
+{{- /* Router and worker stop together, then the storage node (what is in flight, then what that
+left behind), then the agent. Beyond the grace they are killed in the middle of it. */ -}}
+{{- $first := max (add (int .Values.router.preStopSleepSeconds) (int .Values.router.drainSeconds)) (int .Values.antiEntropy.drainSeconds) -}}
+{{- $stops := add $first (mul 2 (int .Values.storage.drainSeconds)) (int .Values.membershipSvc.drainSeconds) -}}
+{{- if ge $stops (int64 .Values.terminationGracePeriodSeconds) -}}
+{{- fail (printf "terminationGracePeriodSeconds (%d) must be more than the %d s that the four stops may take one after another" (int .Values.terminationGracePeriodSeconds) (int $stops)) -}}
+{{- end -}}
+{{- end -}}
