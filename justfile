@@ -23,9 +23,21 @@ test:
 deny:
     cargo deny --log-level error --locked check licenses bans sources
 
-# The protocol simulation over COUNT random seeds.
+# The protocol simulation over COUNT random seeds, and the checks of the simulation itself.
 sim COUNT="2000":
-    ATOLL_SIM_SEEDS={{COUNT}} cargo test --release -p dynamo-core --features testing sim -- --nocapture
+    ATOLL_SIM_SEEDS={{COUNT}} cargo test --release --locked -p dynamo-core --test simulation -- --nocapture
+
+# Hosts in network namespaces that are cut, wiped, rotten, full and resized. Needs root.
+chaos:
+    tests/chaos/run
+
+# The Helm chart, without a cluster.
+chart:
+    tests/deploy/run chart
+
+# The image and three hosts of containers. Needs root; `just compose --bin DIR` takes static binaries.
+compose *ARGS:
+    tests/deploy/run compose {{ARGS}}
 
 # A three-host cluster on this machine.
 dev:
