@@ -68,7 +68,7 @@ def failing_sync(binary, folder):
     source = Path(__file__).with_name("faults.c")
     subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-o", shim, source, "-ldl"], check=True)
     control.write_text("0")
-    environment = {(1, "storage-node"): {"LD_PRELOAD": str(shim), "ATOLL_FAULTS": str(control)}}
+    environment = {(1, "storage-node"): {"LD_PRELOAD": str(shim), "FAULTS_CONTROL": str(control)}}
     with Hosts(binary, 3, environment=environment) as hosts:
         assert put(hosts, 1, "before", b"x") == 204
         epoch = get_json(f"{hosts.url(1, 7710)}/v1/store")["epoch"]

@@ -1,4 +1,4 @@
-/* Makes syncs fail with EIO while the file named by ATOLL_FAULTS begins with '1'. */
+/* Makes syncs fail with EIO while the file named by FAULTS_CONTROL begins with '1'. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 static int faulty(void) {
-    const char *path = getenv("ATOLL_FAULTS");
+    const char *path = getenv("FAULTS_CONTROL");
     char on = '0';
     int file = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
     if (file >= 0) {

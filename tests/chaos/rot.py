@@ -63,7 +63,7 @@ def read_all(hosts, k):
 def main(binary, flips, cuts, seed):
     print(f"seed {seed}")
     chance = random.Random(seed)
-    settings = {"storage-node": {"scrub_interval_s": 5}}
+    settings = {"storage-node": {"background.scrub_interval_s": 5}}
     with Hosts(binary, 3, settings=settings) as hosts:
         hosts.load("rot", OBJECTS)
         rounds = ["flip"] * -(-flips // FLIPS_PER_ROUND) + ["cut"] * cuts
