@@ -196,6 +196,10 @@ impl Node {
                 return ReplicaResult::Absent { holds };
             }
             Ok(Some(record)) => record,
+            // What cannot be read any more is to be replaced by what the asker has.
+            Err(StoreError::Corrupt) if terms.stored_only => {
+                return ReplicaResult::Absent { holds: false };
+            }
             Err(error) => return refused(store_code(error)),
         };
         if unless.is_some_and(|digest| digest == RecordDigest::of(&record)) {

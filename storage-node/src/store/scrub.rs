@@ -24,7 +24,7 @@ use super::tree::form::{Head, LEAVES, Pass};
 use super::tree::jobs::TreeChange;
 use super::tree::{Suspicion, leaf_of};
 use super::writer::WriteJob;
-use super::{RECORDS, Store};
+use super::{RECORDS, Shared, Store};
 use crate::limits::{
     BUILD_STEP_LEAVES, SCAN_BYTES_MAX, SCAN_ROWS_MAX, SCRUB_STEP_BYTES, SCRUB_STEP_LEAVES,
 };
@@ -122,6 +122,7 @@ impl Store {
             self.shared.lost(key, why);
             explained.insert(leaf_of(key), Suspicion::Unreadable);
         }
+        self.remove_strays(&found);
         let differences = differences(&found);
         if found.head.built {
             self.judge(&differences, &explained);
@@ -157,6 +158,18 @@ impl Store {
             tracing::info!(was_built = found.head.built, "a full pass of the scrub ended");
         }
         Ok(report)
+    }
+
+    /// Removes rows whose key names no object: their own record is repaired under its right key, and
+    /// nothing would ever replace them.
+    fn remove_strays(&self, found: &Found) {
+        let is_stray = |key: &&Vec<u8>| ObjectKey::from_storage_key(key).is_err();
+        let keys: Vec<_> =
+            found.unreadable.iter().map(|(key, _)| key).filter(is_stray).cloned().collect();
+        if !keys.is_empty() {
+            let shared = Arc::clone(&self.shared);
+            self.writer.submit(Box::new(StrayJob { shared, keys }));
+        }
     }
 
     fn mend(&self, change: TreeChange) -> Result<(), StoreError> {
@@ -289,6 +302,37 @@ pub(crate) fn records_of(first: Leaf, last: Leaf) -> KeyRange {
         None => Bound::Unbounded,
     };
     (from, to)
+}
+
+/// Removes rows whose key names no object.
+struct StrayJob {
+    shared: Arc<Shared>,
+    keys: Vec<Vec<u8>>,
+}
+
+impl WriteJob for StrayJob {
+    fn bytes(&self) -> usize {
+        0
+    }
+
+    fn is_durable(&self) -> bool {
+        true
+    }
+
+    fn apply(&mut self, tables: &mut dyn Tables) -> Result<(), EngineError> {
+        self.keys.iter().try_for_each(|key| tables.remove(RECORDS, key))
+    }
+
+    fn finish(self: Box<Self>, committed: Result<(), StoreError>) {
+        match committed {
+            Ok(()) => {
+                self.keys.iter().for_each(|key| self.shared.corrupt.heal(key));
+                self.shared.metrics.corrupt_keys.set(self.shared.corrupt.len() as i64);
+                tracing::warn!(rows = self.keys.len(), "rows with damaged keys were removed");
+            }
+            Err(error) => tracing::warn!(%error, "rows with damaged keys could not be removed"),
+        }
+    }
 }
 
 /// Reads a range in the writer's transaction, which fails where a page is damaged.
