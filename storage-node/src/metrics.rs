@@ -6,8 +6,8 @@ mod space;
 mod upkeep;
 
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry,
+    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry,
 };
 use service_kit::metrics::{COUNT_BUCKETS, LATENCY_BUCKETS, MetricsError};
 
@@ -371,6 +371,12 @@ impl Make<'_> {
         let counter = IntCounter::new(name, help)?;
         self.registry.register(Box::new(counter.clone()))?;
         Ok(counter)
+    }
+
+    fn seconds(&self, name: &str, help: &str) -> Result<Gauge, MetricsError> {
+        let gauge = Gauge::new(name, help)?;
+        self.registry.register(Box::new(gauge.clone()))?;
+        Ok(gauge)
     }
 
     fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, MetricsError> {

@@ -19,10 +19,10 @@ pub(crate) async fn run(client: &Client, output: Output) -> Done {
 
 fn print(state: &ClusterAntiEntropy, output: Output) -> std::io::Result<()> {
     let lag = match state.lag_ms {
-        Some(ms) => format!("{} ago", human::time(ms)),
-        None => "not yet, or not known of every node".to_owned(),
+        Some(ms) => format!("all replicas were last seen equal {} ago", human::time(ms)),
+        None => "not every node has seen all its replicas equal yet".to_owned(),
     };
-    output.line(format!("all replicas were last seen equal {lag}"))?;
+    output.line(lag)?;
     output.line(format!(
         "keys behind {}  compared {}  repaired {}  moved {}",
         state.keys_behind,

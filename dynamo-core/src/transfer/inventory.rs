@@ -307,6 +307,19 @@ impl Inventory {
         Ok(floors.into_iter().flatten().min())
     }
 
+    /// A record of a bucket with `n` copies was found that does not belong here, and that no hint
+    /// refers to: a coordinator that stood in kept it, and its hints were never needed, or it died
+    /// before it cleared it away. It is left over from now on: compared with the owners, then
+    /// deleted. Else it would keep what is dead from being removed anywhere, for good. True where
+    /// that is news.
+    pub fn found_stray(&mut self, partition: PartitionId, n: u8) -> bool {
+        let is_news = !self.accepts(partition, n) && !self.is_leftover(partition);
+        if is_news {
+            self.leftover.insert(partition);
+        }
+        is_news
+    }
+
     /// Everything that [`Inventory::may_drop`] allows has been deleted.
     pub fn dropped(&mut self, partition: PartitionId) {
         self.leftover.remove(partition);

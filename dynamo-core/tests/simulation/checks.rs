@@ -25,6 +25,7 @@ fn good() -> History {
         key: 0,
         body: Some(body.to_owned()),
         seen: seen.iter().map(|id| PutId(*id)).collect(),
+        expires: false,
         minted: 1,
         stamps: (Hlc(0), Hlc(0)),
         volatile: false,

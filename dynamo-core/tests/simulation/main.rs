@@ -13,7 +13,9 @@ mod checks;
 use std::collections::{BTreeMap, BTreeSet};
 
 use dynamo_core::testing::sim::history::{History, PutEnd};
-use dynamo_core::testing::sim::{MUST_COVER, Mutant, SimConfig, SimReport, run};
+use dynamo_core::testing::sim::{
+    MUST_COVER, Mutant, REAPING_MUST_COVER, SimConfig, SimReport, run,
+};
 
 /// Seeds that once showed a bug, or lie in a corner; each runs every time.
 const REGRESSIONS: &[u64] = &[0, 1, 15, 213, 10_336];
@@ -28,6 +30,7 @@ const MUTANT_SEEDS: u64 = 5_000;
 const BUFFERED: Kind = Kind { name: "buffered", of: SimConfig::buffered };
 const HARSH: Kind = Kind { name: "harsh", of: SimConfig::harsh };
 const MOVING: Kind = Kind { name: "moving", of: SimConfig::moving };
+const REAPING: Kind = Kind { name: "reaping", of: SimConfig::reaping };
 const RANDOM: Kind = Kind { name: "random", of: SimConfig::of };
 
 struct Kind {
@@ -153,6 +156,19 @@ fn invariants_hold_in_buffered_runs() {
 fn invariants_hold_in_moving_runs() {
     if !replays(&MOVING) {
         check_batch(&MOVING, seeds() / 6);
+    }
+}
+
+#[test]
+fn invariants_hold_in_reaping_runs() {
+    if replays(&REAPING) {
+        return;
+    }
+    let batch = check_batch(&REAPING, seeds() / 6);
+    if seeds() >= SEEDS {
+        for what in REAPING_MUST_COVER {
+            assert!(batch.coverage.contains_key(what), "no run of the batch reached: {what}");
+        }
     }
 }
 

@@ -50,6 +50,22 @@ fn what_was_on_its_way_is_left_over_when_it_is_not_wanted_any_more() {
     assert!(!world.hosts[4].inventory.is_leftover(P), "it is brought up to date, not deleted");
 }
 
+/// A coordinator that stands in keeps a copy of what it wrote. Where its hints are not needed, or it
+/// dies before it clears the copy away, nobody knew of it, and no tombstone of the key could ever be
+/// removed anywhere.
+#[test]
+fn a_stray_record_is_left_over_from_when_it_is_found() {
+    let mut world = World::new(1, 5, &[0, 1, 2, 3]);
+    let owner = &mut world.hosts[1].inventory;
+    assert!(!owner.found_stray(P, 3), "it belongs there");
+    assert!(!owner.is_leftover(P));
+    let other = &mut world.hosts[4].inventory;
+    assert!(other.found_stray(P, 3));
+    assert!(!other.found_stray(P, 3), "twice is once");
+    assert_eq!((other.is_leftover(P), other.may_drop(P)), (true, Ok(None)));
+    assert!(!other.advertised().contains(P) && !other.confirms(P, 3), "its word is no evidence");
+}
+
 #[test]
 fn a_gain_ends_the_epoch() {
     let mut world = World::new(1, 5, &[0, 1, 2, 3]);

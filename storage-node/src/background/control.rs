@@ -72,10 +72,10 @@ pub async fn run(node: Arc<Node>, mut controller: SliceController, shutdown: Shu
 }
 
 fn show(metrics: &Metrics, sample: &Sample) {
-    let shown = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    let seconds = |ms: u64| Duration::from_millis(ms).as_secs_f64();
     let slices = &metrics.slices;
-    slices.foreground_p99_ms.set(shown(sample.foreground_p99_ms.unwrap_or(0)));
-    slices.store_p99_ms.set(shown(sample.store_p99_ms.unwrap_or(0)));
-    slices.failures.set(shown(sample.failures));
-    slices.queue_wait_ms.set(shown(sample.queue_wait_ms));
+    slices.foreground_p99_seconds.set(seconds(sample.foreground_p99_ms.unwrap_or(0)));
+    slices.store_p99_seconds.set(seconds(sample.store_p99_ms.unwrap_or(0)));
+    slices.failures.set(i64::try_from(sample.failures).unwrap_or(i64::MAX));
+    slices.queue_wait_seconds.set(seconds(sample.queue_wait_ms));
 }

@@ -2,7 +2,7 @@
 //! and the slices of background work.
 
 use dynamo_core::admission::Kind;
-use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge};
+use prometheus::{Gauge, Histogram, IntCounter, IntCounterVec, IntGauge};
 use service_kit::metrics::{LATENCY_BUCKETS, MetricsError};
 
 use super::Make;
@@ -83,13 +83,13 @@ pub struct SliceMetrics {
     pub wait_seconds: Histogram,
     kinds: Vec<KindMetrics>,
     /// Foreground p99 of the last minute in milliseconds.
-    pub foreground_p99_ms: IntGauge,
+    pub foreground_p99_seconds: Gauge,
     /// Commit p99 of the last minute in milliseconds.
-    pub store_p99_ms: IntGauge,
+    pub store_p99_seconds: Gauge,
     /// Failures in the last minute.
     pub failures: IntGauge,
     /// Longest wait for the writer in the last minute in milliseconds.
-    pub queue_wait_ms: IntGauge,
+    pub queue_wait_seconds: Gauge,
     /// Decisions for more slices.
     pub raised: IntCounter,
     /// Decisions for fewer.
@@ -204,20 +204,20 @@ impl Make<'_> {
                 &LATENCY_BUCKETS,
             )?,
             kinds: Kind::ALL.iter().map(|kind| of_kind(&granted, &refused, *kind)).collect(),
-            foreground_p99_ms: self.gauge(
-                "atoll_slices_foreground_p99_milliseconds",
+            foreground_p99_seconds: self.seconds(
+                "atoll_slices_foreground_p99_seconds",
                 "Foreground p99 of the last minute, as the controller sees it.",
             )?,
-            store_p99_ms: self.gauge(
-                "atoll_slices_store_p99_milliseconds",
+            store_p99_seconds: self.seconds(
+                "atoll_slices_store_p99_seconds",
                 "Commit p99 of the last minute, as the controller sees it.",
             )?,
             failures: self.gauge(
                 "atoll_slices_failures",
                 "Failures of the last minute, as the controller sees them.",
             )?,
-            queue_wait_ms: self.gauge(
-                "atoll_slices_queue_wait_milliseconds",
+            queue_wait_seconds: self.seconds(
+                "atoll_slices_queue_wait_seconds",
                 "Longest wait for a writer in the last minute, as the controller sees it.",
             )?,
             raised: moves.with_label_values(&["more"]),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::cluster_view::ClusterView;
 use crate::entropy::Entropy;
-use crate::id::{Incarnation, NodeId};
+use crate::id::{Incarnation, KeyHash, NodeId};
 use crate::limits::GOSSIP_TIMEOUT_MS;
 use crate::membership::gossip::{Gossip, GossipEffect, GossipEvent, GossipRefusal, RoundId, seal};
 use crate::membership::history::{Change, HistoryError};
@@ -22,11 +22,15 @@ use crate::testing::sim::network::{Body, Endpoint};
 use crate::testing::sim::ring_audit;
 use crate::testing::sim::world::{Event, World};
 use crate::time::Mono;
+use crate::transfer::Inventory;
 use crate::wire::gossip::GossipMessage;
 use crate::wire::membership::LocalStorage;
 
 /// Variation of the time between two rounds, so that the agents do not beat in time.
 const JITTER_PERCENT: u64 = 10;
+
+/// Least time between two gossip rounds once all agents were seen to agree.
+const GOSSIP_HEALED: Duration = Duration::from_secs(1);
 
 /// The nodes that everyone knows from the start.
 const SEEDS: [usize; 2] = [0, 1];
@@ -103,7 +107,9 @@ impl World {
         let seeds = SEEDS.iter().map(|seed| address(*seed)).collect();
         self.gossip_event(at, GossipEvent::Tick { seeds });
         let percent = 100 - JITTER_PERCENT + self.rng.below(2 * JITTER_PERCENT + 1);
-        let pause = self.config.gossip * u32::try_from(percent).unwrap_or(100) / 100;
+        let slow = self.agreed_at.is_some() && self.config.gossip < GOSSIP_HEALED;
+        let interval = if slow { GOSSIP_HEALED } else { self.config.gossip };
+        let pause = interval * u32::try_from(percent).unwrap_or(100) / 100;
         let generation = self.nodes[at].generation;
         self.after(pause, Event::GossipTick { node: at, generation });
     }
@@ -238,8 +244,8 @@ impl World {
             store_id: node.store_id,
             epoch: node.epoch,
             incarnation: node.incarnation,
-            holds: node.held.clone(),
-            leftover: false,
+            holds: node.inventory.as_ref().map(Inventory::advertised),
+            leftover: node.has_leftovers(),
             bytes: None,
         };
         if node.agent.reported.as_ref() == Some(&local) {
@@ -270,7 +276,7 @@ impl World {
             }
             self.note_former(at);
         }
-        self.claim(at, &view);
+        self.take_inventory(at, &view);
         let sets = (0..self.config.keys)
             .map(|key| view.replica_sets(object(key).position(), self.config.n))
             .collect();
@@ -299,46 +305,78 @@ impl World {
         }
     }
 
-    /// What the store says that it holds: a founder its share of an empty cluster, nobody else
-    /// anything.
-    fn claim(&mut self, at: usize, view: &ClusterView) {
-        let node = &mut self.nodes[at];
-        if node.held.is_none() && view.is_founding_store(node.id, node.store_id) {
-            let share = view.founding_holds(node.id);
-            let owed = self.truth.share_of(node.id);
-            node.held = Some(share.clone());
-            if let Some(extra) = share.iter().find(|partition| !owed.contains(*partition)) {
-                self.violate(format!(
-                    "I-22: founder {at} says that it holds partition {}, of which it was no \
-                     replica when the cluster was founded",
-                    extra.0
-                ));
+    /// The store makes what it has fit the view before it is used: a founder has its share of an
+    /// empty cluster, anybody else nothing at first.
+    fn take_inventory(&mut self, at: usize, view: &ClusterView) {
+        let node = &self.nodes[at];
+        let founds = view.is_founding_store(node.id, node.store_id);
+        let mut inventory = match &node.inventory {
+            Some(inventory) => inventory.clone(),
+            None if founds => {
+                let inventory = Inventory::founding(view, node.id);
+                let owed = self.truth.share_of(node.id);
+                let share = inventory.advertised();
+                if let Some(extra) = share.iter().find(|partition| !owed.contains(*partition)) {
+                    self.violate(format!(
+                        "I-22: founder {at} says that it holds partition {}, of which it was no \
+                         replica when the cluster was founded",
+                        extra.0
+                    ));
+                }
+                inventory
+            }
+            None => Inventory::empty(view.partitions()),
+        };
+        let (id, before) = (self.nodes[at].id, inventory.advertised());
+        let adopted = inventory.adopt(view, id);
+        if adopted.gained && !self.config.is(Mutant::KeepsEpochOnRemoval) {
+            self.end_epoch(at, 0, "epoch ended: keys come to the node");
+        }
+        self.nodes[at].inventory = Some(inventory);
+        self.claim_wrongly(at, view);
+        let after = self.nodes[at].inventory.as_ref().map(Inventory::advertised);
+        for partition in after.iter().flat_map(PartitionSet::iter) {
+            if !before.contains(partition) {
+                self.audit_held(at, partition);
             }
         }
-        self.claim_wrongly(at, view);
     }
 
+    /// Bugs of the shell, see [`Mutant`].
     fn claim_wrongly(&mut self, at: usize, view: &ClusterView) {
         let (n, keys) = (self.config.n, self.config.keys);
         let node = &mut self.nodes[at];
         let status = view.node(node.id).map(|info| info.status);
         if self.config.is(Mutant::IgnoredPartition)
-            && node.held.is_none()
             && status == Some(MemberStatus::Member)
+            && let Some(inventory) = &mut node.inventory
         {
-            let positions = (0..keys).map(|key| object(key).position());
-            let pending = positions
-                .filter(|position| view.replica_sets(*position, n).pending.contains(&node.id))
-                .map(|position| view.ring().partition_of(position))
-                .next();
-            if let Some(partition) = pending {
-                let mut held = PartitionSet::empty(view.partitions());
-                held.insert(partition);
-                node.held = Some(held);
+            let mut positions = (0..keys).map(|key| object(key).position());
+            let is_pending =
+                |position: &KeyHash| view.replica_sets(*position, n).pending.contains(&node.id);
+            let pending = positions.find(is_pending);
+            if let Some(position) = pending {
+                let partition = view.ring().partition_of(position);
+                inventory.hold(partition).expect("a pending owner wants it");
             }
         }
+        if self.config.is(Mutant::DropBeforeConfirmed) {
+            self.drop_at_once(at, view);
+        }
+        let node = &mut self.nodes[at];
         if self.config.is(Mutant::LeaverDropsAll) && status == Some(MemberStatus::Leaving) {
             node.store.drop_records();
+        }
+    }
+
+    fn drop_at_once(&mut self, at: usize, view: &ClusterView) {
+        let id = self.nodes[at].id;
+        for partition in view.partitions().iter().filter(|p| !view.wants(id, *p)) {
+            if let Some(inventory) = &mut self.nodes[at].inventory
+                && inventory.release(partition).is_ok()
+            {
+                while self.drop_page(at, partition) == Some((false, 1)) {}
+            }
         }
     }
 }

@@ -58,7 +58,7 @@ pub fn check_ended(history: &History) -> Result<(), String> {
 pub fn check_acknowledged_survive(history: &History) -> Result<(), String> {
     for (id, put) in history.promised() {
         let kept = last(history, put.key).contains(id);
-        if !kept && !history.is_superseded(*id) {
+        if !kept && !history.is_superseded(*id) && !history.may_be_reaped(*id) {
             return Err(format!("I-1: acknowledged put {id} of key {} is lost", put.key));
         }
     }
@@ -127,7 +127,8 @@ pub fn check_superseded_gone(history: &History) -> Result<(), String> {
 pub fn check_shown_stay(history: &History) -> Result<(), String> {
     for get in history.gets.iter().filter(|get| get.complete) {
         for (id, _) in &get.versions {
-            if !last(history, get.key).contains(id) && !history.is_superseded(*id) {
+            let kept = last(history, get.key).contains(id);
+            if !kept && !history.is_superseded(*id) && !history.may_be_reaped(*id) {
                 return Err(format!("I-4: {id} of key {} was shown and vanished", get.key));
             }
         }

@@ -23,7 +23,7 @@ use crate::testing::sim::network::{Answer, Ask, Body, Message};
 use crate::testing::sim::store::Key;
 use crate::testing::sim::world::{Event, World, index_of};
 use crate::testing::values::{put, text};
-use crate::time::Mono;
+use crate::time::{Mono, WallMs};
 
 /// How long a router waits for one coordinator.
 const ATTEMPT: Duration = Duration::from_millis(700);
@@ -118,6 +118,7 @@ impl World {
         let session = self.clients[client].sessions.entry(key).or_default().clone();
         let choice = match self.config.workload {
             Workload::Mixed => self.rng.below(20),
+            Workload::Deleting => [0, 0, 8, 10, 10, 18, 18][self.rng.below(7) as usize % 7],
             Workload::Interleaved => 10,
             Workload::Blind => 8,
         };
@@ -133,11 +134,19 @@ impl World {
         let delete = !blind && choice >= 18;
         let body = (!delete).then(|| format!("{} by {client} in {key}", id.0));
         command.content = body.as_deref().map_or(Content::Tombstone, text);
+        let expires = self.config.expiry && self.rng.chance(1, 4);
+        if let (true, Content::Value(value)) = (expires, &mut command.content) {
+            let host = self.clients[client].host;
+            let life = 500 + self.rng.below(4_000);
+            value.expires_at = Some(WallMs(self.wall(host).0 + life));
+            self.covered("value expired");
+        }
         let entry = PutEntry {
             client,
             key,
             body,
             seen,
+            expires,
             minted: 0,
             stamps: (Hlc(u64::MAX), Hlc::default()),
             volatile: false,
@@ -268,7 +277,8 @@ impl World {
     }
 
     fn note_read(&mut self, get: GetEntry, context: Option<CausalContext>) {
-        let lossless = !self.config.loses_data();
+        // What was removed takes its clock along.
+        let lossless = !self.config.loses_data() && self.config.reap.is_none();
         let session = self.clients[get.client].sessions.entry(get.key).or_default();
         let shown: BTreeSet<PutId> = get.versions.iter().map(|(id, _)| *id).collect();
         let clock = context.as_ref().map(|context| context.clock.clone()).unwrap_or_default();
@@ -318,7 +328,7 @@ impl World {
                 entry.ended = now;
             }
         }
-        let pause = Duration::from_millis(1 + self.rng.below(150));
+        let pause = Duration::from_millis(1 + self.rng.below(self.config.pause_ms));
         self.after(pause, Event::ClientStep { client });
     }
 }

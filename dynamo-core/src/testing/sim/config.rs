@@ -7,6 +7,9 @@ use crate::entropy::{Entropy, SplitMix};
 use crate::params::{Durability, Reconciliation};
 use crate::testing::sim::mutant::Mutant;
 
+/// The grace of reaping runs.
+const REAP_GRACE: Duration = Duration::from_secs(7);
+
 /// How clients use contexts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Workload {
@@ -16,6 +19,8 @@ pub enum Workload {
     Interleaved,
     /// Blind writes: every one leaves a sibling, up to the cap.
     Blind,
+    /// Reads, updates, and as many deletes.
+    Deleting,
 }
 
 /// The settings of one run.
@@ -77,6 +82,15 @@ pub struct SimConfig {
     pub amnesiac: Option<usize>,
     /// Wall clocks differ by up to an hour.
     pub skew: bool,
+    /// Dead records are removed after this grace. It is longer than anything is on its way: the
+    /// longest freeze, a call and a flush.
+    pub reap: Option<Duration>,
+    /// Some values expire soon.
+    pub expiry: bool,
+    /// Copies that a node keeps for others, at most.
+    pub hints_max: Option<usize>,
+    /// Longest pause of a client between two requests, in milliseconds.
+    pub pause_ms: u64,
     /// Write down what happens, for replays.
     pub log: bool,
 }
@@ -141,6 +155,10 @@ impl SimConfig {
             cuts: rng.chance(2, 3),
             amnesiac,
             skew: rng.chance(1, 3),
+            reap: None,
+            expiry: false,
+            hints_max: None,
+            pause_ms: 150,
             log: false,
         }
     }
@@ -204,6 +222,29 @@ impl SimConfig {
             flush_us: 200_000,
             crashes: true,
             blackouts: true,
+            ..Self::of(seed)
+        }
+    }
+
+    /// The run of a seed in which much is deleted or expires, what is dead is removed soon, and
+    /// nodes keep few hints. Its clocks agree: the grace is longer than they may differ.
+    #[must_use]
+    pub fn reaping(seed: u64) -> Self {
+        Self {
+            reconciliation: Reconciliation::Siblings,
+            durability: Durability::Fsync,
+            workload: Workload::Deleting,
+            strict: false,
+            skew: false,
+            keys: 2,
+            loss: 10,
+            delay_us: 5_000,
+            flush_us: 5_000,
+            reap: Some(REAP_GRACE),
+            expiry: true,
+            hints_max: Some(2),
+            requests: 15,
+            pause_ms: 4_000,
             ..Self::of(seed)
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use crate::actor::Actor;
 use crate::clock::record::Record;
 use crate::id::NodeId;
 use crate::params::Durability;
@@ -9,7 +10,7 @@ use crate::quorum::{
     GetEffect, GetEvent, GetFailureKind, GetOp, GetPlan, LocalFailure, Outcome, PutEffect,
     PutEvent, PutFailure, PutFailureKind, PutOp, PutPlan, ReplicaFailure, WriteGoal,
 };
-use crate::replica::{Minted, PutCommand, PutRefusal, coordinate_put};
+use crate::replica::{Minted, PutCommand, PutRefusal, coordinate_put_in};
 use crate::testing::sim::mutant::Mutant;
 use crate::testing::sim::network::{Answer, Merge, Request};
 use crate::testing::sim::node::{Asker, GetRun, Purpose, PutRun, Then, before};
@@ -145,6 +146,11 @@ impl World {
         deadline: Mono,
     ) {
         let node = &self.nodes[at];
+        if node.gives_up(key) {
+            self.covered("put refused where the partition is given up");
+            let failed = Answer::Failed { outcome: Outcome::NotApplied, not_owner: true };
+            return self.answer(at, asker, failed);
+        }
         let plan = PutPlan {
             me: node.id,
             n: self.config.n,
@@ -269,10 +275,12 @@ impl World {
         let unreadable = |()| LocalFailure::Store { code: "corrupt".to_owned() };
         let local = self.load(at, key).map_err(unreadable)?;
         let now = self.wall(at);
-        let mut outcome = coordinate_put(&local, command, &mut self.nodes[at].actor, now);
+        let custody = self.nodes[at].custody(key);
+        let apply = |actor: &mut Actor| coordinate_put_in(&local, command, actor, custody, now);
+        let mut outcome = apply(&mut self.nodes[at].actor);
         if let Err(PutRefusal::Amnesia { seen }) = outcome {
             self.end_epoch(at, seen, "epoch ended: a context shows a lost dot");
-            outcome = coordinate_put(&local, command, &mut self.nodes[at].actor, now);
+            outcome = apply(&mut self.nodes[at].actor);
         }
         let minted = outcome.map_err(|refusal| {
             match refusal {
@@ -287,6 +295,9 @@ impl World {
             return Ok((minted, self.nodes[at].store.last_ticket()));
         }
         self.note_minted(command, &minted);
+        if local.is_empty() && self.reaped.contains(&key) {
+            self.covered("put made anew after the reap");
+        }
         let noted = self.audit.minted(key, command.put_id, &minted, local.sibling_count());
         self.demand(noted);
         self.demand(self.audit.record(key, &minted.record));

@@ -7,6 +7,7 @@ use crate::clock::digest::RecordDigest;
 use crate::membership::view::Membership;
 use crate::params::Durability;
 use crate::testing::sim::check::{Promises, check};
+use crate::testing::sim::founding::PARTITIONS;
 use crate::testing::sim::history::PutEnd;
 use crate::testing::sim::ring_audit::agree;
 use crate::testing::sim::serve::versions_of;
@@ -15,7 +16,17 @@ use crate::testing::sim::world::{World, index_of};
 
 /// Virtual time within which everything must have settled after the last fault: the longest that
 /// a recovered peer may be avoided, and a hint's longest pause, with room.
-const SETTLE_MAX: Duration = Duration::from_secs(240);
+const SETTLE_MAX: Duration = Duration::from_secs(600);
+
+/// How often it is looked whether all has settled.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Virtual time within which what is dead must be removed: the longest that a recovered peer may be
+/// avoided, and the grace, with room.
+const REAP_MAX: Duration = Duration::from_secs(120);
+
+/// Virtual time within which rounds of comparison between equal replicas must end.
+const QUIET_MAX: Duration = Duration::from_secs(60);
 
 /// I-20: gossip rounds within which all agents must agree, for each doubling of the nodes.
 const VIEW_ROUNDS: u32 = 10;
@@ -27,7 +38,9 @@ impl World {
         }
         if self.violation.is_none() {
             self.check_membership();
-            self.exchange();
+            self.reap();
+            self.stay_quiet();
+            self.compare_all();
         }
         if self.violation.is_none() {
             self.note_volatile();
@@ -51,10 +64,17 @@ impl World {
         // Rounds of an agent are a little apart, and its first one may just have passed.
         let rounds = self.config.gossip * (VIEW_ROUNDS * doublings + 1) * 11 / 10;
         let (agreed, end) = (self.now.plus(rounds), self.now.plus(SETTLE_MAX));
-        while self.violation.is_none() && !self.is_settled() {
+        let mut look = self.now;
+        while self.violation.is_none() {
+            if self.now >= look {
+                if self.is_settled() {
+                    return;
+                }
+                look = self.now.plus(LOOK);
+            }
             if self.now > end || !self.step() {
-                let owed: usize = self.nodes.iter().map(|node| node.store.hints().count()).sum();
-                self.violate(format!("I-12: {owed} hints or requests left after all has healed"));
+                let left = self.what_is_left();
+                self.violate(format!("I-15: not settled in time after all has healed: {left}"));
             }
             if self.agreed_at.is_none() && self.now > agreed {
                 let known: String =
@@ -81,13 +101,31 @@ impl World {
     fn is_settled(&self) -> bool {
         let rests = |index: &usize| {
             let node = &self.nodes[*index];
-            let at_rest =
-                node.store.unflushed() == 0 && node.gets.is_empty() && node.puts.is_empty();
+            let at_rest = node.store.unflushed() == 0
+                && !node.store.is_damaged()
+                && node.gets.is_empty()
+                && node.puts.is_empty();
             at_rest && (self.is_given_up(*index) || node.store.hints().next().is_none())
         };
         self.agreed_at.is_some()
             && (0..self.nodes.len()).all(|index| rests(&index))
+            && self.is_moved()
+            && self.is_equal()
             && self.agents_agree()
+    }
+
+    fn what_is_left(&self) -> String {
+        let hints: usize = self.nodes.iter().map(|node| node.store.hints().count()).sum();
+        let (moved, equal, agree) = (self.is_moved(), self.is_equal(), self.agents_agree());
+        let moves: Vec<_> = (0..self.nodes.len())
+            .map(|at| {
+                let node = &self.nodes[at];
+                let document = node.worker.mover.document(false, self.now);
+                let views = document.partitions.into_iter();
+                (at, views.map(|v| (v.partition.0, v.state, v.peer, v.error)).collect::<Vec<_>>())
+            })
+            .collect();
+        format!("{hints} hints, moved {moved}, equal {equal}, agents agree {agree}, {moves:?}")
     }
 
     /// I-25 and I-26: the ring is what administrators committed, and nothing else.
@@ -107,31 +145,113 @@ impl World {
         }
     }
 
-    /// Every owner and holder of a key sends its record to every other: what anti-entropy does in
-    /// time. Where the ring changed, so does whoever has a record without being either, as transfer
-    /// has it; under one ring hints alone must bring every record home.
-    fn exchange(&mut self) {
-        let Some(by) = (0..self.nodes.len()).find(|node| !self.is_given_up(*node)) else { return };
+    /// Everything is where the ring wants it, and nothing is left elsewhere.
+    fn is_moved(&self) -> bool {
+        (0..self.nodes.len()).filter(|at| !self.is_given_up(*at)).all(|at| {
+            let node = &self.nodes[at];
+            let (Some(view), Some(inventory)) = (&node.agent.view, &node.inventory) else {
+                return true;
+            };
+            PARTITIONS.iter().all(|partition| {
+                let needed = view.needs_from(node.id, partition);
+                inventory.held_from(partition) == needed && !inventory.is_leftover(partition)
+            })
+        })
+    }
+
+    /// I-15: whether all replicas are equal.
+    fn is_equal(&self) -> bool {
+        (0..self.config.keys).all(|key| {
+            let owners = self.owners(key).into_iter();
+            let mut digests = owners.map(|at| RecordDigest::of(&self.nodes[at].store.peek(key)));
+            let first = digests.next();
+            digests.all(|digest| Some(digest) == first)
+        })
+    }
+
+    /// Waits until what is dead is removed: all of it is, unless somebody has a copy who is not to
+    /// have one.
+    fn reap(&mut self) {
+        if self.config.reap.is_none() {
+            return;
+        }
+        let (mut look, end) = (self.now, self.now.plus(REAP_MAX));
+        while self.violation.is_none() {
+            if self.now >= look {
+                let left = |key: &Key| self.is_dead(*key) && self.copies_elsewhere(*key) == 0;
+                let Some(key) = (0..self.config.keys).find(left) else { return };
+                if self.now > end {
+                    self.violate(format!("C5: key {key} is dead, and is not removed"));
+                }
+                look = self.now.plus(LOOK);
+            }
+            if !self.step() {
+                self.violate("nothing happens any more".to_owned());
+            }
+        }
+    }
+
+    /// Whether an owner has a record of the key, and that is dead.
+    fn is_dead(&self, key: Key) -> bool {
+        self.owners(key).iter().any(|at| {
+            let record = self.nodes[*at].store.peek(key);
+            !record.is_empty() && record.is_deleted(self.wall(*at))
+        })
+    }
+
+    /// The owners of the key, as any node knows them.
+    fn owners(&self, key: Key) -> Vec<usize> {
+        let by = (0..self.nodes.len()).find(|node| !self.is_given_up(*node));
+        let owners = by.map(|by| &self.sets(by, key).owners);
+        owners.into_iter().flatten().map(|id| index_of(*id)).collect()
+    }
+
+    fn copies_elsewhere(&self, key: Key) -> usize {
+        let owners = self.owners(key);
+        let has = |at: &usize| !self.nodes[*at].store.peek(key).is_empty();
+        (0..self.nodes.len()).filter(|at| !owners.contains(at)).filter(has).count()
+    }
+
+    /// I-15: once all is equal, comparisons move nothing any more.
+    fn stay_quiet(&mut self) {
+        // What was under way may still end; two full rounds follow.
+        self.pass_rounds(1);
+        let before = self.moved;
+        self.pass_rounds(2);
+        if self.moved != before && self.violation.is_none() {
+            let moved = self.moved - before;
+            self.violate(format!("I-15: {moved} records moved between equal replicas"));
+        }
+    }
+
+    fn pass_rounds(&mut self, count: u64) {
+        let live = |world: &Self| -> Vec<(usize, u64)> {
+            let all = (0..world.nodes.len()).filter(|at| !world.is_given_up(*at));
+            all.map(|at| (at, world.nodes[at].worker.round.complete)).collect()
+        };
+        let goal: Vec<(usize, u64)> =
+            live(self).into_iter().map(|(at, done)| (at, done + count)).collect();
+        let end = self.now.plus(QUIET_MAX);
+        let is_short = |world: &Self| {
+            goal.iter().any(|(at, due)| {
+                let node = &world.nodes[*at];
+                node.inventory.is_some() && node.worker.round.complete < *due
+            })
+        };
+        while self.violation.is_none() && is_short(self) {
+            if self.now > end || !self.step() {
+                self.violate("I-15: rounds of comparison do not come to their ends".to_owned());
+            }
+        }
+    }
+
+    fn compare_all(&mut self) {
         for key in 0..self.config.keys {
-            let targets = self.sets(by, key).write_targets();
-            let homes: Vec<usize> = targets.into_iter().map(index_of).collect();
-            let count = if self.config.changes > 0 { self.nodes.len() } else { 0 };
-            let strangers =
-                (0..count).filter(|node| !homes.contains(node) && !self.is_given_up(*node));
-            let strangers: Vec<usize> =
-                strangers.filter(|node| !self.nodes[*node].store.peek(key).is_empty()).collect();
-            if !strangers.is_empty() {
+            if self.copies_elsewhere(key) > 0 {
                 self.covered("record outside of its owners");
             }
-            for _ in 0..2 {
-                for from in strangers.iter().chain(&homes) {
-                    let record = self.load(*from, key).unwrap_or_default();
-                    for to in homes.iter().filter(|to| *to != from) {
-                        self.merge(*to, key, &record, Durability::Fsync);
-                    }
-                }
-            }
-            self.compare(key, &homes);
+            let owners = self.owners(key);
+            self.compare(key, &owners);
         }
     }
 

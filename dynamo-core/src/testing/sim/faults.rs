@@ -175,7 +175,7 @@ impl World {
                 Some(Mutant::NewDiskOldEpoch) => 0,
                 _ => self.wall(at).0,
             };
-            self.nodes[at].wipe(self.config.keys, store_id, epoch);
+            self.nodes[at].wipe(store_id, epoch);
         }
     }
 

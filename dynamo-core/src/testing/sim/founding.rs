@@ -2,11 +2,13 @@
 //! share of nothing. Also the names and places of things in a run.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use bytes::Bytes;
 
-use crate::id::{ClusterId, Incarnation, NodeId, StoreId};
+use crate::id::{ClusterId, Incarnation, NodeId, PartitionId, StoreId};
 use crate::key::ObjectKey;
+use crate::limits::REPLICAS_DEFAULT;
 use crate::membership::fold::Fold;
 use crate::membership::history::{Change, Event, History, Joiner};
 use crate::membership::member::Addresses;
@@ -44,10 +46,34 @@ pub(super) fn endpoint_of(address: &str) -> Option<usize> {
     address.strip_prefix('n')?.strip_suffix(":7720")?.parse().ok()
 }
 
+/// N of every bucket of a run.
+pub(super) const CLASS: u8 = REPLICAS_DEFAULT;
+
+/// More than the keys of any run.
+const KEYS: usize = 64;
+
+/// The objects of all keys.
+static OBJECTS: LazyLock<Vec<ObjectKey>> = LazyLock::new(|| {
+    let object = |key: usize| {
+        let bucket = "sim".parse().expect("a legal name");
+        ObjectKey::new(bucket, Bytes::from(format!("key {key}"))).expect("a legal key")
+    };
+    (0..KEYS).map(object).collect()
+});
+
 /// The object of a key.
-pub(super) fn object(key: Key) -> ObjectKey {
-    let bucket = "sim".parse().expect("a legal name");
-    ObjectKey::new(bucket, Bytes::from(format!("key {key}"))).expect("a legal key")
+pub(super) fn object(key: Key) -> &'static ObjectKey {
+    &OBJECTS[key]
+}
+
+/// The key of an object.
+pub(super) fn key_of(object: &ObjectKey) -> Option<Key> {
+    OBJECTS.iter().position(|known| known == object)
+}
+
+/// The partition of a key.
+pub(super) fn partition_of(key: Key) -> PartitionId {
+    PARTITIONS.of(object(key).position())
 }
 
 /// The first store of a node.
@@ -112,12 +138,6 @@ impl Founding {
     /// The partitions of which a node was a replica at the founding.
     pub(super) fn share_of(&self, node: NodeId) -> PartitionSet {
         self.shares.get(&node).cloned().unwrap_or_else(|| PartitionSet::empty(PARTITIONS))
-    }
-
-    /// The founders that hold a key.
-    pub(super) fn holders(&self, key: Key) -> impl Iterator<Item = NodeId> + '_ {
-        let partition = PARTITIONS.of(object(key).position());
-        self.shares.iter().filter(move |(_, share)| share.contains(partition)).map(|(id, _)| *id)
     }
 
     /// What the agent of a node knows at the start: founders everything but what a late founder

@@ -44,8 +44,13 @@ impl World {
         self.nodes[at].deliveries.insert(owed, Delivery::new());
         for key in keys {
             let to = match work {
-                HintWork::Deliver(target) => vec![target],
-                HintWork::Retarget(_) => {
+                // Who has lost the partition meanwhile takes nothing of it any more.
+                HintWork::Deliver(target)
+                    if self.sets(at, key).write_targets().contains(&target) =>
+                {
+                    vec![target]
+                }
+                HintWork::Deliver(_) | HintWork::Retarget(_) => {
                     self.covered("hint given to the present owners");
                     self.sets(at, key).write_targets()
                 }
@@ -111,9 +116,22 @@ impl World {
             return;
         }
         self.forget_hint(at, owed, key, to);
+        self.clear_away(at, key, sent);
         if self.config.crashes && !self.healed && self.rng.chance(1, 30) {
             self.covered("sender killed between acknowledgement and removal");
             self.crash(at);
+        }
+    }
+
+    /// Removes an own record that does not belong here and was kept for a hint alone: left here, it
+    /// would keep the others from ever removing theirs. Only as it was delivered.
+    fn clear_away(&mut self, at: usize, key: Key, sent: RecordDigest) {
+        let node = &self.nodes[at];
+        let owed = node.store.hints().any(|(_, other)| other == key);
+        let same = RecordDigest::of(&node.store.peek(key)) == sent;
+        if same && !owed && !node.accepts(key) {
+            self.covered("record kept for a hint alone cleared away");
+            self.remove_record(at, key);
         }
     }
 

@@ -30,6 +30,8 @@ pub struct PutEntry {
     pub body: Option<String>,
     /// The puts whose versions its context came from answers showing.
     pub seen: BTreeSet<PutId>,
+    /// Whether what it wrote is gone after a while.
+    pub expires: bool,
     /// How many coordinators made a version of it. A retry through another coordinator may make a
     /// second one, and if the first was superseded meanwhile, that one is beside its successor: the
     /// put was still running, so it may count as having happened after it.
@@ -72,6 +74,8 @@ pub struct History {
     pub gets: Vec<GetEntry>,
     /// Per key, what each primary holds after everything has healed.
     pub last: BTreeMap<Key, Vec<Versions>>,
+    /// Whether what is dead is removed after a while.
+    pub reaps: bool,
     /// Successive reads of one client that went backwards (I-7), of how many.
     pub backwards: (u64, u64),
     /// Reads that missed the reader's own acknowledged write (I-8), of how many.
@@ -87,6 +91,14 @@ impl History {
         self.puts.values().any(|other| {
             other.end != Some(PutEnd::Fail) && !other.volatile && other.seen.contains(&put)
         })
+    }
+
+    /// Whether what the put wrote may be gone in the end although nothing supersedes it: where what
+    /// is dead is removed, a tombstone is, and a value that expires.
+    #[must_use]
+    pub fn may_be_reaped(&self, put: PutId) -> bool {
+        let entry = self.puts.get(&put);
+        self.reaps && entry.is_some_and(|put| put.body.is_none() || put.expires)
     }
 
     /// The latest stamp of any of these puts.

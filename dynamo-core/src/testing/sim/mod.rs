@@ -15,13 +15,18 @@
 //! | `world`, `event`, `faults`, `changes` | the event loop, what goes wrong, what changes |
 //! | `agent`, `founding` | the membership agent beside each storage node |
 //! | `serve`, `peers`, `hints`, `coordinate` | the shell around the core |
+//! | `worker`, `compare`, `reaping`, `work` | the background worker beside each storage node, and what it asks |
 //! | [`audit`], [`ring_audit`] | what must hold after every step |
 //! | `ending` | the quiet period, and the comparison of all replicas |
 //! | [`history`], [`check`] | what clients saw, and what must hold of it in the end |
 //!
 //! Every node works from the ring that its own agent's history folds to, so nodes and routers see
-//! different rings at one time (I-27). Nodes join, leave, are replaced and removed during a run. A
-//! new owner stays pending: those who held the partition at the founding go on answering (I-22).
+//! different rings at one time (I-27). Nodes join, leave, are replaced and removed during a run, and
+//! partitions move as the core's [`Mover`](crate::transfer::Mover) says: copied page by page, held
+//! after agreement (I-22), given up when every owner holds them (I-23). Replicas are compared with
+//! [`Exchange`](crate::merkle::exchange::Exchange) round after round, so in the end all are equal
+//! without any client, and then nothing moves any more (I-15). The tree of each store is that of
+//! its records at any time (I-16).
 //!
 //! What is promised of reads (I-7, I-8, I-22): a sloppy quorum may miss an acknowledged write, also
 //! one of the reader's own, and may even say that its key is absent, as long as a replica that
@@ -29,8 +34,7 @@
 //! no key is absent once every node that has to answer for it has it on its disk; reads that all
 //! replicas answer never go backwards; strict reads show strict writes under one ring.
 //!
-//! One seed is one run: the same events in the same order, which the trace hash proves. Not here:
-//! anti-entropy and transfer, which a last full exchange stands in for.
+//! One seed is one run: the same events in the same order, which the trace hash proves.
 
 #![allow(clippy::indexing_slicing, reason = "indexes of simulated nodes come from the same world")]
 
@@ -39,6 +43,7 @@ pub mod audit;
 mod changes;
 pub mod check;
 mod client;
+mod compare;
 pub mod config;
 mod coordinate;
 mod ending;
@@ -51,9 +56,12 @@ pub mod mutant;
 mod network;
 mod node;
 mod peers;
+mod reaping;
 pub mod ring_audit;
 mod serve;
 mod store;
+mod work;
+mod worker;
 mod world;
 
 use std::collections::BTreeMap;
@@ -90,7 +98,11 @@ pub const MUST_COVER: &[&str] = &[
     "epoch ended: a context shows a lost dot",
     "epoch ended: a merge shows a lost dot",
     "epoch ended: a record is unreadable",
+    "epoch ended: a record that it wrote is removed",
+    "epoch ended: keys come to the node",
     "epoch ended: unclean start",
+    "exchange compared keys",
+    "exchange moved a record",
     "fallback coordinates",
     "frozen node resumed",
     "hint changed while it was on its way",
@@ -101,20 +113,27 @@ pub const MUST_COVER: &[&str] = &[
     "hint kept by reference",
     "last write chosen",
     "late founder",
-    "merge by an older ring refused",
+    "left-over record deleted",
+    "merge that belongs elsewhere refused",
     "node joined",
     "node left",
     "node removed",
     "node replaced",
     "one-way cut",
+    "page of a partition merged",
     "partition",
+    "partition dropped",
+    "partition gained",
+    "partition released",
     "peer down",
     "power loss",
     "put not applied",
+    "put refused where the partition is given up",
     "put replayed",
     "put unknown",
     "read repair",
     "read with a pending owner",
+    "record kept for a hint alone cleared away",
     "request while views differ",
     "retry made a second version",
     "ring changed",
@@ -126,6 +145,16 @@ pub const MUST_COVER: &[&str] = &[
     "two active sets",
     "unreadable record",
     "weight set",
+    "worker killed",
+];
+
+/// Behaviours that every batch of reaping runs must reach.
+pub const REAPING_MUST_COVER: &[&str] = &[
+    "dead record reaped everywhere",
+    "hint refused at the cap",
+    "put made anew after the reap",
+    "reaping put off",
+    "value expired",
 ];
 
 /// Runs one seed to its end.

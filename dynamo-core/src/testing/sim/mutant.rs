@@ -28,11 +28,22 @@ pub enum Mutant {
     DeadIsRemoved,
     /// A node that left the ring forgets its data at once.
     LeaverDropsAll,
+    /// A node holds a partition before it has been compared with the holders.
+    HoldBeforeAgreement,
+    /// A node deletes what it is not to have any more as soon as it hears of the ring.
+    DropBeforeConfirmed,
+    /// A node goes on under its epoch after it removed a record that it wrote, or is to have keys
+    /// again that it once had.
+    KeepsEpochOnRemoval,
+    /// The tree does not hear of records that are removed.
+    TreeForgetsRemoval,
+    /// A node removes what is dead when the grace is over, without asking anybody.
+    ReapWithoutEvidence,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 16] = [
         Self::BiggerClockWins,
         Self::NoNewEpoch,
         Self::NewDiskOldEpoch,
@@ -44,16 +55,27 @@ impl Mutant {
         Self::IgnoredPartition,
         Self::DeadIsRemoved,
         Self::LeaverDropsAll,
+        Self::HoldBeforeAgreement,
+        Self::DropBeforeConfirmed,
+        Self::KeepsEpochOnRemoval,
+        Self::TreeForgetsRemoval,
+        Self::ReapWithoutEvidence,
     ];
 
     /// The run of a seed in which the bug can show.
     #[must_use]
     pub fn run_of(self, seed: u64) -> SimConfig {
         let config = match self {
-            Self::AnswerBeforeHint | Self::DropChangedHint => SimConfig::harsh(seed).settled(),
-            Self::LeaverDropsAll => SimConfig::moving(seed),
-            // Quick reads trust whoever says that it holds the partition.
-            Self::IgnoredPartition => SimConfig { r: 1, strict: false, ..SimConfig::moving(seed) },
+            Self::AnswerBeforeHint | Self::DropChangedHint => {
+                SimConfig { blackouts: true, ..SimConfig::harsh(seed).settled() }
+            }
+            Self::DropBeforeConfirmed
+            | Self::HoldBeforeAgreement
+            | Self::IgnoredPartition
+            | Self::KeepsEpochOnRemoval
+            | Self::LeaverDropsAll
+            | Self::TreeForgetsRemoval => SimConfig::moving(seed),
+            Self::ReapWithoutEvidence => SimConfig::reaping(seed),
             _ => SimConfig::of(seed),
         };
         config.with(self)

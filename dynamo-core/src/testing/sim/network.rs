@@ -16,6 +16,7 @@ use crate::replica::PutCommand;
 use crate::ring::RingVersion;
 use crate::testing::sim::config::SimConfig;
 use crate::testing::sim::store::Key;
+use crate::testing::sim::work::{Work, WorkAnswer};
 use crate::time::Mono;
 use crate::wire::gossip::GossipMessage;
 
@@ -66,9 +67,14 @@ pub(super) enum Body {
 
 #[derive(Debug, Clone)]
 pub(super) enum Request {
-    Read { key: Key, unless: Option<RecordDigest> },
+    Read {
+        key: Key,
+        unless: Option<RecordDigest>,
+    },
     Merge(Merge),
     Ping,
+    /// Of a background worker.
+    Work(Work),
 }
 
 /// A record for a replica.
@@ -89,6 +95,7 @@ pub(super) enum Reply {
     Failed,
     Merged,
     Pong,
+    Work(WorkAnswer),
 }
 
 #[derive(Debug, Clone)]

@@ -7,15 +7,17 @@ use crate::clock::context::CausalContext;
 use crate::clock::digest::RecordDigest;
 use crate::failure_view::FailureView;
 use crate::handoff::HintSchedule;
-use crate::id::{Incarnation, NodeId, StoreId};
+use crate::id::{Incarnation, NodeId, PartitionId, StoreId};
 use crate::quorum::{GetOp, PutOp};
 use crate::replica::{Minted, PutCommand};
-use crate::ring::PartitionSet;
 use crate::testing::sim::agent::Agent;
 use crate::testing::sim::network::{Answer, Endpoint};
 use crate::testing::sim::store::{Key, Store, Ticket};
+use crate::testing::sim::work::{Job, WorkAnswer};
+use crate::testing::sim::worker::Worker;
 use crate::testing::sim::world::Event;
 use crate::time::Mono;
+use crate::transfer::{Inventory, Progress};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Life {
@@ -36,6 +38,8 @@ pub(super) enum Purpose {
         key: Key,
     },
     Probe,
+    /// A step of the background worker.
+    Work(Job),
 }
 
 #[derive(Debug)]
@@ -79,8 +83,25 @@ pub(super) struct PutRun {
 #[derive(Debug)]
 pub(super) enum Then {
     LocalDone(u64),
-    Acknowledge { to: Endpoint, call: u64 },
-    Answer { asker: Asker, answer: Answer },
+    Acknowledge {
+        to: Endpoint,
+        call: u64,
+    },
+    Answer {
+        asker: Asker,
+        answer: Answer,
+    },
+    /// A step of another node's worker is done.
+    Reply {
+        to: Endpoint,
+        call: u64,
+        answer: WorkAnswer,
+    },
+    /// A step of the own worker is done.
+    Worked {
+        job: Job,
+        answer: WorkAnswer,
+    },
 }
 
 /// One hint on its way.
@@ -111,8 +132,11 @@ pub(super) struct Node {
     pub(super) clean: bool,
     pub(super) incarnation: Incarnation,
     pub(super) store_id: StoreId,
-    /// The partitions that it says it holds completely, as on disk.
-    pub(super) held: Option<PartitionSet>,
+    /// What it has of every partition, as on disk; `None` before it knows a ring.
+    pub(super) inventory: Option<Inventory>,
+    /// How far the copying of each partition has come, as on disk.
+    pub(super) progress: BTreeMap<PartitionId, Progress>,
+    pub(super) worker: Worker,
     pub(super) store: Store,
     pub(super) flush_at: Mono,
     pub(super) durable: Ticket,
@@ -142,7 +166,9 @@ impl Node {
             clean: false,
             incarnation: Incarnation(1),
             store_id,
-            held: None,
+            inventory: None,
+            progress: BTreeMap::new(),
+            worker: Worker::new(id, [], 0),
             store: Store::default(),
             flush_at: Mono(0),
             durable: 0,
@@ -172,6 +198,12 @@ impl Node {
         self.gets.clear();
         self.puts.clear();
         self.agent.stop();
+        self.restart_worker();
+    }
+
+    /// The worker dies, and another begins with what is on the disk.
+    pub(super) fn restart_worker(&mut self) {
+        self.worker = Worker::new(self.id, self.progress.clone(), self.worker.life + 1);
     }
 
     /// A new process on the same store.
@@ -185,6 +217,9 @@ impl Node {
         self.epoch = self.actor.id().epoch;
         self.clean = false;
         self.incarnation = Incarnation(self.incarnation.0 + 1);
+        let form = self.inventory.take().map(|inventory| inventory.encode());
+        self.inventory = form
+            .map(|form| Inventory::decode(&form).expect("what this build has written it can read"));
         let owed: Vec<NodeId> = self.store.hints().map(|(target, _)| target).collect();
         for target in owed {
             self.schedule.noted(target, now);
@@ -194,11 +229,11 @@ impl Node {
     /// A new, empty disk under the storage process, which must be down. The agent's disk, and with
     /// it the id of the node, is another one and stays; the epoch is lost with the disk, so the
     /// store begins beyond any that an earlier one can have used.
-    pub(super) fn wipe(&mut self, keys: usize, store_id: StoreId, epoch: u64) {
-        self.store.wipe(keys);
+    pub(super) fn wipe(&mut self, store_id: StoreId, epoch: u64) {
+        self.store.wipe();
         self.store_id = store_id;
         self.incarnation = Incarnation(0);
-        self.held = None;
+        self.inventory = None;
         self.clean = false;
         self.epoch = epoch;
     }

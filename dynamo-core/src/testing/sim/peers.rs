@@ -8,6 +8,7 @@ use crate::quorum::{GetEvent, PutEvent, ReplicaFailure};
 use crate::testing::sim::mutant::Mutant;
 use crate::testing::sim::network::{Answer, Body, Endpoint, Reply, Request};
 use crate::testing::sim::node::{Asker, Call, Purpose};
+use crate::testing::sim::work::WorkAnswer;
 use crate::testing::sim::world::{Event, World, id_of, index_of};
 
 /// How long a node waits for a peer's answer.
@@ -22,6 +23,7 @@ impl World {
         }
         self.deliver_due(at);
         self.report(at);
+        self.work_on(at);
         self.note_given_up(at);
     }
 
@@ -56,6 +58,7 @@ impl World {
                 self.put_event(at, op, PutEvent::Acked { from });
             }
             (Purpose::Hint { owed, key }, Reply::Merged) => self.hint_answered(at, owed, key, true),
+            (Purpose::Work(job), Reply::Work(answer)) => self.worked(at, job, answer),
             (Purpose::Probe, _) => {
                 let (now, rng) = (self.now, &mut self.rng);
                 let change = self.nodes[at].view.on_probe(from, now, true, rng);
@@ -112,6 +115,7 @@ impl World {
             Purpose::Get(op) => self.get_event(at, op, GetEvent::Failed { from, failure }),
             Purpose::Put(op) => self.put_event(at, op, PutEvent::Failed { from, failure }),
             Purpose::Repair => {}
+            Purpose::Work(job) => self.worked(at, job, WorkAnswer::Refused),
             Purpose::Hint { owed, key } => self.hint_answered(at, owed, key, false),
             Purpose::Probe => {
                 let (now, rng) = (self.now, &mut self.rng);

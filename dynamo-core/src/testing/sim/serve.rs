@@ -4,22 +4,21 @@
 use std::time::Duration;
 
 use crate::clock::digest::RecordDigest;
-use crate::clock::record::{Content, Record};
+use crate::clock::record::{Content, Record, Sibling};
 use crate::entropy::Entropy;
 use crate::id::{NodeId, PutId};
 use crate::limits::TIMEOUT_MS_DEFAULT;
 use crate::membership::member::MemberStatus;
 use crate::params::Durability;
 use crate::quorum::{PutEvent, ReplicaReply};
-use crate::replica::{merge, reconciled};
+use crate::replica::{merge_in, reconciled};
 use crate::testing::sim::config::Workload;
-use crate::testing::sim::founding::{PARTITIONS, object};
 use crate::testing::sim::history::PutEnd;
 use crate::testing::sim::mutant::Mutant;
 use crate::testing::sim::network::{Answer, Ask, Body, Endpoint, Merge, Message, Reply, Request};
-use crate::testing::sim::node::{Asker, Life, Purpose, Then};
+use crate::testing::sim::node::{Asker, Life, Node, Purpose, Then};
 use crate::testing::sim::store::{Hint, Key, Ticket};
-use crate::testing::sim::world::{Event, World, index_of};
+use crate::testing::sim::world::{Event, World};
 use crate::testing::values::text_of;
 
 /// Longest time that a buffered write stays in memory.
@@ -73,12 +72,18 @@ impl World {
                 };
                 return self.reply(at, from, call, reply);
             }
+            Request::Work(work) => return self.serve_work(at, from, call, work),
             Request::Merge(merge) => merge,
         };
         if self.refuses(at, &merge) {
             return self.reply(at, from, call, Reply::Failed);
         }
         let Merge { key, record, hint_for, durability, .. } = merge;
+        let others = hint_for.filter(|target| *target != self.nodes[at].id);
+        if others.is_some_and(|target| self.is_full_of_hints(at, target, key)) {
+            self.covered("hint refused at the cap");
+            return self.reply(at, from, call, Reply::Failed);
+        }
         let ticket = match hint_for.filter(|target| *target != self.nodes[at].id) {
             None => self.merge(at, key, &record, durability),
             Some(target) => self.keep_copy(at, target, key, &record, durability),
@@ -97,8 +102,7 @@ impl World {
         self.when_durable(at, ticket, Then::Acknowledge { to: from, call });
     }
 
-    /// Whether a merge is not this node's to take (I-27). A sender with a newer ring may know
-    /// better; one with an older ring must not leave data where nobody will look for it.
+    /// Whether a merge is not this node's to take (I-27).
     fn refuses(&mut self, at: usize, merge: &Merge) -> bool {
         let node = &self.nodes[at];
         let Some(view) = &node.agent.view else { return false };
@@ -109,10 +113,9 @@ impl World {
             }
             return gone;
         }
-        let older = merge.ring.number < view.version().number;
-        let refused = older && !self.sets(at, merge.key).write_targets().contains(&node.id);
+        let refused = !self.takes(at, merge.key, merge.ring);
         if refused {
-            self.covered("merge by an older ring refused");
+            self.covered("merge that belongs elsewhere refused");
         }
         refused
     }
@@ -148,9 +151,7 @@ impl World {
             return Ok(ReplicaReply::Record(record));
         }
         let node = &self.nodes[at];
-        let partition = PARTITIONS.of(object(key).position());
-        let held = node.held.as_ref().is_some_and(|held| held.contains(partition));
-        Ok(ReplicaReply::Absent { holds: held && !node.store.is_missing(key) })
+        Ok(ReplicaReply::Absent { holds: node.confirms(key) && !node.store.is_missing(key) })
     }
 
     /// Loads a record; one that is found unreadable ends the epoch at once (rule b).
@@ -184,7 +185,9 @@ impl World {
         durability: Durability,
     ) -> Ticket {
         let local = self.load(at, key).unwrap_or_default();
-        let merged = merge(&local, incoming, self.nodes[at].id, self.config.reconciliation);
+        let (node, wall) = (&self.nodes[at], self.wall(at));
+        let (actor, custody) = (node.actor.id(), node.custody(key));
+        let merged = merge_in(&local, incoming, actor, custody, self.config.reconciliation, wall);
         if let Some(seen) = merged.lost_epoch {
             self.end_epoch(at, seen, "epoch ended: a merge shows a lost dot");
         }
@@ -234,13 +237,26 @@ impl World {
         }
     }
 
-    /// Whether every node that has to answer for the key has some version of it on its disk. A
-    /// read that begins now must not say that it is absent (I-22), whatever R is.
+    /// Whether every node whose "absent" counts has some version of the key on its disk. A read
+    /// that begins now must not say that it is absent (I-22), whatever R is: who comes to hold the
+    /// partition meanwhile has agreed with one of them.
     pub(super) fn is_everywhere(&self, key: Key) -> bool {
-        self.truth.holders(key).all(|id| {
-            let store = &self.nodes[index_of(id)].store;
-            !store.on_disk(key).is_empty() && !store.is_missing(key)
-        })
+        let mut holders = self.nodes.iter().filter(|node| node.confirms(key)).peekable();
+        let has = |node: &Node| {
+            let record = node.store.on_disk(key);
+            // What is dead may be removed at any time.
+            let stays = |sibling: &Sibling| matches!(&sibling.content, Content::Value(value) if value.expires_at.is_none());
+            let is_there = !record.is_empty() && !node.store.is_missing(key);
+            is_there && (self.config.reap.is_none() || record.siblings().any(stays))
+        };
+        holders.peek().is_some() && holders.all(has)
+    }
+
+    /// I-13: a node at its cap keeps no further hint; the write goes on without.
+    fn is_full_of_hints(&self, at: usize, target: NodeId, key: Key) -> bool {
+        let store = &self.nodes[at].store;
+        let full = self.config.hints_max.is_some_and(|most| store.hints().count() >= most);
+        full && store.hint(target, key).is_none()
     }
 
     pub(super) fn keep_copy(
@@ -341,6 +357,8 @@ impl World {
             Then::LocalDone(op) => self.put_event(at, op, PutEvent::LocalDone),
             Then::Acknowledge { to, call } => self.reply(at, to, call, Reply::Merged),
             Then::Answer { asker, answer } => self.answer(at, asker, answer),
+            Then::Reply { to, call, answer } => self.reply(at, to, call, Reply::Work(answer)),
+            Then::Worked { job, answer } => self.worked(at, job, answer),
         }
     }
 }

@@ -3,8 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use crate::clock::digest::RecordDigest;
 use crate::clock::record::Record;
 use crate::id::NodeId;
+use crate::merkle::Tree;
+use crate::testing::sim::founding::{CLASS, object};
 
 /// An object, by its number in the run.
 pub(super) type Key = usize;
@@ -21,20 +24,35 @@ pub(super) enum Hint {
 #[derive(Debug, Clone, Default)]
 struct Tables {
     records: BTreeMap<Key, Record>,
+    /// Kept along with the records, in the same change.
+    tree: Tree,
     hints: BTreeMap<(NodeId, Key), Hint>,
 }
 
 #[derive(Debug, Clone)]
 enum Change {
-    Record(Key, Record),
+    Record(Key, Option<Record>),
+    /// A removal that the tree does not hear of (a bug, see
+    /// [`super::mutant::Mutant::TreeForgetsRemoval`]).
+    Unheard(Key),
     Hint(NodeId, Key, Option<Hint>),
 }
 
 impl Tables {
+    fn set(&mut self, key: Key, record: Option<Record>) {
+        let new = record.as_ref().map(RecordDigest::of);
+        let old = match record {
+            Some(record) => self.records.insert(key, record),
+            None => self.records.remove(&key),
+        };
+        self.tree.change(CLASS, object(key), old.as_ref().map(RecordDigest::of), new);
+    }
+
     fn apply(&mut self, change: Change) {
         match change {
-            Change::Record(key, record) => {
-                self.records.insert(key, record);
+            Change::Record(key, record) => self.set(key, record),
+            Change::Unheard(key) => {
+                self.records.remove(&key);
             }
             Change::Hint(target, key, Some(hint)) => {
                 self.hints.insert((target, key), hint);
@@ -66,8 +84,8 @@ impl Store {
     /// The record under `key`, or `Err` where it is found unreadable, once; it is gone then.
     pub(super) fn load(&mut self, key: Key) -> Result<Record, ()> {
         if self.rotten.remove(&key) {
-            self.memory.records.remove(&key);
-            self.disk.records.remove(&key);
+            self.memory.set(key, None);
+            self.disk.set(key, None);
             self.missing.insert(key);
             return Err(());
         }
@@ -84,13 +102,47 @@ impl Store {
         self.disk.records.get(&key).cloned().unwrap_or_default()
     }
 
+    /// Whether something is damaged and nobody knows yet.
+    pub(super) fn is_damaged(&self) -> bool {
+        !self.rotten.is_empty()
+    }
+
     pub(super) fn is_missing(&self, key: Key) -> bool {
         self.missing.contains(&key)
     }
 
     pub(super) fn put(&mut self, key: Key, record: Record) -> Ticket {
         self.missing.remove(&key);
-        self.write(Change::Record(key, record))
+        self.write(Change::Record(key, Some(record)))
+    }
+
+    /// Removes a record.
+    pub(super) fn remove(&mut self, key: Key, is_heard: bool) -> Ticket {
+        self.rotten.remove(&key);
+        self.missing.remove(&key);
+        self.write(if is_heard { Change::Record(key, None) } else { Change::Unheard(key) })
+    }
+
+    /// The tree of what is in memory.
+    pub(super) fn tree(&self) -> &Tree {
+        &self.memory.tree
+    }
+
+    /// I-16: the tree is what a scan of the records makes.
+    pub(super) fn is_tree_true(&self) -> bool {
+        let is_true = |tables: &Tables| {
+            let mut tree = Tree::new();
+            for (key, record) in &tables.records {
+                tree.change(CLASS, object(*key), None, Some(RecordDigest::of(record)));
+            }
+            tree == tables.tree
+        };
+        is_true(&self.memory) && is_true(&self.disk)
+    }
+
+    /// The keys of all records, by number.
+    pub(super) fn keys(&self) -> impl Iterator<Item = Key> + '_ {
+        self.memory.records.keys().copied()
     }
 
     pub(super) fn put_hint(&mut self, target: NodeId, key: Key, hint: Hint) -> Ticket {
@@ -153,10 +205,11 @@ impl Store {
         let mut stored = Vec::new();
         for (_, change) in self.pending.drain(..count) {
             match &change {
-                Change::Record(key, record) | Change::Hint(_, key, Some(Hint::Copy(record))) => {
+                Change::Record(key, Some(record))
+                | Change::Hint(_, key, Some(Hint::Copy(record))) => {
                     stored.push((*key, record.clone()));
                 }
-                Change::Hint(..) => {}
+                Change::Record(_, None) | Change::Unheard(_) | Change::Hint(..) => {}
             }
             self.disk.apply(change);
         }
@@ -177,8 +230,10 @@ impl Store {
 
     /// Forgets all records (a bug, see [`super::mutant::Mutant::LeaverDropsAll`]).
     pub(super) fn drop_records(&mut self) {
-        self.memory.records.clear();
-        self.disk.records.clear();
+        for tables in [&mut self.memory, &mut self.disk] {
+            tables.records.clear();
+            tables.tree = Tree::new();
+        }
     }
 
     pub(super) fn rot(&mut self, key: Key) {
@@ -188,7 +243,7 @@ impl Store {
     }
 
     /// A new, empty disk.
-    pub(super) fn wipe(&mut self, keys: usize) {
-        *self = Self { last: self.last, missing: (0..keys).collect(), ..Self::default() };
+    pub(super) fn wipe(&mut self) {
+        *self = Self { last: self.last, ..Self::default() };
     }
 }

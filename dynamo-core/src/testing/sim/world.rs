@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::entropy::{Entropy, SplitMix};
-use crate::id::NodeId;
+use crate::id::{NodeId, PartitionId, StoreId};
+use crate::merkle::exchange::ExchangeEvent;
 use crate::ring::ReplicaSets;
 use crate::testing::sim::SimReport;
 use crate::testing::sim::agent::Agent;
@@ -24,6 +25,9 @@ use crate::time::{Mono, WallMs};
 const ACTIVE_MAX: Duration = Duration::from_secs(600);
 
 const TICK: Duration = Duration::from_millis(100);
+
+/// The same after the last fault, when there is time.
+const TICK_HEALED: Duration = Duration::from_millis(400);
 
 /// Where the wall clocks of all nodes start, an hour before the slowest.
 pub(super) const WALL_START_MS: u64 = 1_790_000_000_000;
@@ -54,6 +58,12 @@ pub(super) struct World {
     pub(super) healed: bool,
     /// When all agents were first seen to agree after that.
     pub(super) agreed_at: Option<Mono>,
+    /// Records that exchanges have moved from one node to another.
+    pub(super) moved: u64,
+    /// Keys whose records were removed because they were dead.
+    pub(super) reaped: BTreeSet<Key>,
+    /// Stores that were found equal to a holder of a partition.
+    pub(super) agreed: BTreeSet<(StoreId, PartitionId)>,
 }
 
 impl World {
@@ -69,6 +79,7 @@ impl World {
         });
         let nodes = nodes.collect();
         let client = |index: usize| Client::new(index % config.nodes, config.requests);
+        let history = History { reaps: config.reap.is_some(), ..History::default() };
         Self {
             clients: (0..config.clients).map(client).collect(),
             audit: Audit::new(config.reconciliation),
@@ -84,12 +95,15 @@ impl World {
             truth,
             commits: 0,
             given_up: BTreeSet::new(),
-            history: History::default(),
+            history,
             coverage: BTreeMap::new(),
             violation: None,
             log: Vec::new(),
             healed: false,
             agreed_at: None,
+            moved: 0,
+            reaped: BTreeSet::new(),
+            agreed: BTreeSet::new(),
         }
     }
 
@@ -166,9 +180,13 @@ impl World {
             Event::CallTimeout { node, call, .. } => self.call_timed_out(node, call),
             Event::GetTimer { node, op, at, .. } => self.get_timer(node, op, at),
             Event::PutTimer { node, op, at, .. } => self.put_timer(node, op, at),
+            Event::ExchangeTimer { node, exchange, .. } => {
+                self.exchange_event(node, exchange, ExchangeEvent::Timer);
+            }
             Event::Tick { node, generation } => {
                 self.tick(node);
-                self.after(TICK, Event::Tick { node, generation });
+                let pause = if self.healed { TICK_HEALED } else { TICK };
+                self.after(pause, Event::Tick { node, generation });
             }
             Event::GossipTick { node, .. } => self.gossip_tick(node),
             Event::GossipTimeout { node, round, number, .. } => {
