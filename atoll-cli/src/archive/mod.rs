@@ -3,7 +3,7 @@
 //!
 //! | module | noun |
 //! |---|---|
-//! | [`format`] | one archive file |
+//! | [`mod@format`] | one archive file |
 //! | [`manifest`] | what belongs to a backup, and its checksums |
 //! | `backup`, `restore` | the commands |
 //! | `journal` | how far a restore has come |
