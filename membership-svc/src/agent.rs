@@ -26,6 +26,7 @@ use service_kit::readiness::Readiness;
 use service_kit::rng::OsEntropy;
 use service_kit::time::Clock;
 use tokio::sync::{OwnedMutexGuard, watch};
+use tokio_util::task::TaskTracker;
 
 use crate::metrics::Metrics;
 use crate::store::{Store, StoreError};
@@ -83,6 +84,8 @@ pub struct Agent {
     /// Held from deciding to applying.
     turn: Arc<tokio::sync::Mutex<()>>,
     store: Store,
+    /// Work on the file, which goes on where its caller is gone.
+    disk_work: TaskTracker,
     founding: FoundingParams,
     identity: PeerIdentity,
     readiness: Readiness,
@@ -107,6 +110,7 @@ impl Agent {
             gossip: Mutex::new(Gossip::new()),
             turn: Arc::default(),
             store: parts.store,
+            disk_work: TaskTracker::new(),
             founding: parts.founding,
             identity: parts.identity,
             readiness: parts.readiness,
@@ -257,7 +261,7 @@ impl Agent {
         if forgotten > 0 {
             tracing::info!(forgotten, "silent nodes that are no members were forgotten");
             let agent = Arc::clone(self);
-            blocking(move || {
+            self.blocking(move || {
                 let known: Vec<NodeId> =
                     agent.view().states().iter().map(|state| state.node).collect();
                 agent.publish();
@@ -285,7 +289,7 @@ impl Agent {
         self.readiness.clear(IDENTITY, "a newer process speaks for this node");
         if let Some(incarnation) = incarnation {
             let agent = Arc::clone(self);
-            let outlived = blocking(move || agent.store.outlive(incarnation)).await;
+            let outlived = self.blocking(move || agent.store.outlive(incarnation)).await;
             if let Err(error) = outlived {
                 tracing::error!(%error, "the newer incarnation could not be recorded");
             }
@@ -321,7 +325,7 @@ impl Agent {
         delta: Delta,
     ) -> Result<(), StoreError> {
         let agent = Arc::clone(self);
-        blocking(move || {
+        self.blocking(move || {
             agent.store.persist(&delta)?;
             agent.apply(delta);
             agent.publish();
@@ -329,6 +333,27 @@ impl Agent {
             Ok(())
         })
         .await
+    }
+
+    /// Runs disk work off the runtime's threads, to its end.
+    async fn blocking(
+        &self,
+        work: impl FnOnce() -> Result<(), StoreError> + Send + 'static,
+    ) -> Result<(), StoreError> {
+        match self.disk_work.spawn_blocking(work).await {
+            Ok(done) => done,
+            Err(_) => Err(StoreError::Damaged("task: it panicked or the process is stopping")),
+        }
+    }
+
+    /// Ends the agent once nobody else has it: waits for what is under way on the disk, and closes
+    /// the file, so that whoever comes next may open it.
+    pub async fn close(self: Arc<Self>) {
+        self.disk_work.close();
+        self.disk_work.wait().await;
+        if Arc::into_inner(self).is_none() {
+            tracing::error!("the membership file stays open: a task has not ended");
+        }
     }
 
     fn apply(&self, delta: Delta) {
@@ -405,16 +430,6 @@ impl Agent {
         let heard = *self.storage_heard_at.lock().unwrap_or_else(PoisonError::into_inner);
         let age = heard.map_or(-1.0, |at| now.since(at).as_secs_f64());
         self.metrics.storage_report_age.set(age);
-    }
-}
-
-/// Runs disk work off the runtime's threads, to its end.
-async fn blocking(
-    work: impl FnOnce() -> Result<(), StoreError> + Send + 'static,
-) -> Result<(), StoreError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done,
-        Err(_) => Err(StoreError::Damaged("task: it panicked or the process is stopping")),
     }
 }
 

@@ -16,6 +16,7 @@ use service_kit::http::error::{ErrorCode, Problem};
 use service_kit::peer::{PeerClient, PeerError, PeerRequest, X_ATOLL_INCARNATION};
 use service_kit::rng::{OsEntropy, jittered};
 use service_kit::shutdown::Shutdown;
+use tokio::task::{JoinError, JoinSet};
 
 use crate::agent::Agent;
 use crate::seeds::Seeds;
@@ -38,7 +39,7 @@ enum RoundError {
     Decode(#[from] GossipDecodeError),
 }
 
-/// Gossips until the stop.
+/// Gossips until the stop. No round is left when it returns.
 pub(crate) async fn run(
     agent: Arc<Agent>,
     client: PeerClient,
@@ -47,11 +48,15 @@ pub(crate) async fn run(
     stop: Shutdown,
 ) {
     let mut entropy = OsEntropy;
+    let mut rounds = JoinSet::new();
     loop {
         let pause = jittered(interval, JITTER_PERCENT, &mut entropy);
         tokio::select! {
-            () = stop.requested() => return,
+            () = stop.requested() => break,
             () = tokio::time::sleep(pause) => {}
+        }
+        while let Some(ended) = rounds.try_join_next() {
+            report(ended);
         }
         if agent.is_fenced() {
             continue;
@@ -62,10 +67,22 @@ pub(crate) async fn run(
         let addresses = seeds.addresses(&agent.clock).await;
         match agent.on_event(GossipEvent::Tick { seeds: addresses }).await {
             Ok(effects) => {
-                tokio::spawn(round(Arc::clone(&agent), client.clone(), effects));
+                rounds.spawn(round(Arc::clone(&agent), client.clone(), effects));
             }
             Err(error) => tracing::error!(%error, "a gossip round could not begin"),
         }
+    }
+    rounds.abort_all();
+    while let Some(ended) = rounds.join_next().await {
+        report(ended);
+    }
+}
+
+fn report(ended: Result<(), JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!(%error, "a gossip round ended abnormally");
     }
 }
 

@@ -80,7 +80,7 @@ impl Service for MembershipService {
     }
 }
 
-/// Serves on `listeners` until the stop.
+/// Serves on `listeners` until the stop. The data directory is free when it returns.
 ///
 /// # Errors
 /// A data directory that cannot be used, or a listener that cannot be served.
@@ -143,7 +143,7 @@ pub async fn run(context: ServiceContext<Config>, listeners: Listeners) -> Resul
         let founders = config.join.founders.clone();
         tokio::spawn(join::run(Arc::clone(&agent), founders, context.shutdown.clone()))
     });
-    let routes = api::router(agent, &gate, &context)?;
+    let routes = api::router(Arc::clone(&agent), &gate, &context)?;
     let served = context.serve_pair(listeners, routes, ServerLimits::peer()).await;
     context.shutdown.request();
     for (task, name) in [(joining, "joining"), (Some(gossiping), "gossip")] {
@@ -152,6 +152,7 @@ pub async fn run(context: ServiceContext<Config>, listeners: Listeners) -> Resul
             tracing::error!(%error, name, "a task ended abnormally");
         }
     }
+    agent.close().await;
     served
 }
 

@@ -112,7 +112,8 @@ impl Node {
     #[must_use]
     pub fn takes(&self, view: &ClusterView, object: &ObjectKey) -> bool {
         let partition = view.ring().partition_of(object.position());
-        view.needs(self.me, partition, object.bucket()) || self.holds(view, object)
+        let n = view.bucket(object.bucket()).n;
+        self.possession.inventory().is_some_and(|inventory| inventory.accepts(partition, n))
     }
 
     fn sort(

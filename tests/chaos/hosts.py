@@ -163,6 +163,7 @@ class Hosts:
         with urllib.request.urlopen(f"{self.url(k, SERVICES[service] + 1)}/metrics", timeout=5) as answer:
             lines = answer.read().decode().splitlines()
         of = [line for line in lines if line.split("{")[0].split(" ")[0] == name]
+        assert of, f"{service} has no metric {name}"
         return sum(float(line.rsplit(" ", 1)[1]) for line in of)
 
     def cpu_seconds(self, k, service):

@@ -40,7 +40,7 @@ def main(binary, objects, seconds):
         for k in hosts.numbers():
             post_json(f"{hosts.url(k, lab.WORKER)}/v1/anti-entropy/resume", {})
         time.sleep(10)
-        name = ("anti-entropy-worker", "atoll_exchange_bytes_total")
+        name = ("anti-entropy-worker", "atoll_worker_bytes_total")
         before = sum(hosts.metric(k, *name) for k in hosts.numbers())
         running = measured(hosts, seconds)
         moved = sum(hosts.metric(k, *name) for k in hosts.numbers()) - before

@@ -22,6 +22,15 @@ def health(hosts):
     return get_json(f"{hosts.url(1)}/v1/cluster/health")
 
 
+def copies(hosts):
+    """What is held complete: pairs of a host's number and a partition."""
+    held = set()
+    for k in hosts.numbers():
+        listed = get_json(f"{hosts.url(k, STORAGE)}/v1/partitions")["partitions"]
+        held |= {(k, p["partition"]) for p in listed if p.get("held_from") and p["wanted"]}
+    return held
+
+
 def shares(hosts):
     """Partitions owned, by name of member."""
     members = get_json(f"{hosts.url(1)}/v1/cluster")["members"]
@@ -39,6 +48,7 @@ def change(hosts, chance, requests):
     for request in requests:
         hosts.atoll("stage", *request)
     plan = json.loads(hosts.atoll("plan", "--json"))
+    before = copies(hosts)
     hosts.atoll("commit", plan["plan"])
     planned, started = plan["moves_total"], time.monotonic()
     print(f"{requests}: {planned} moves planned")
@@ -53,6 +63,10 @@ def change(hosts, chance, requests):
         hosts.start(k)
         hosts.ready(k)
         time.sleep(KILL_EVERY_S * chance.random())
+    moved = len(copies(hosts) - before)
+    assert moved == planned, f"{moved} copies moved, {planned} were planned"
+    expected = {node["name"]: node["owned_after"] for node in plan["nodes"] if node["owned_after"]}
+    assert shares(hosts) == expected, f"{shares(hosts)} instead of {expected}"
     print(f"  done in {time.monotonic() - started:.1f} s with {kills} kills; owned: {shares(hosts)}")
     return plan
 

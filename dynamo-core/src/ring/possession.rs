@@ -113,6 +113,15 @@ impl ReplicaSets {
         targets
     }
 
+    /// Who gets a hint that was kept for `target`: the target while it takes part in writes, and
+    /// otherwise those that do now. A node that has left, or that has given the partition away
+    /// since, would refuse it for ever.
+    #[must_use]
+    pub fn hint_receivers(&self, target: NodeId) -> Vec<NodeId> {
+        let targets = self.write_targets();
+        if targets.contains(&target) { vec![target] } else { targets }
+    }
+
     /// The nodes that a read asks, in order: holders, then pending owners, whose values may be
     /// used but whose answers count for nothing.
     #[must_use]

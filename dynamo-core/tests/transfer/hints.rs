@@ -1,12 +1,16 @@
 //! Hints follow the ring: who gave a key away since a hint was kept for it gets it no more.
 
-use dynamo_core::handoff::receivers;
+use dynamo_core::cluster_view::ClusterView;
 use dynamo_core::id::{NodeId, PartitionId};
 use dynamo_core::key::ObjectKey;
 
 use crate::world::World;
 
 const P: PartitionId = PartitionId(0);
+
+fn receivers(view: &ClusterView, target: NodeId, object: &ObjectKey) -> Vec<NodeId> {
+    view.replica_sets(object.position(), 3).hint_receivers(target)
+}
 
 /// Regression: hints for a host that had left its partitions were refused by it for ever.
 #[test]

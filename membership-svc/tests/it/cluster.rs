@@ -148,3 +148,20 @@ async fn a_long_poll_wakes_on_a_change_and_times_out_without() {
         agent.stop().await;
     }
 }
+
+/// Regression: a gossip round under way kept the file open after the agent had stopped, and the next
+/// start on the directory was refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_directory_is_free_once_the_agent_has_stopped() {
+    let dir = tempfile::tempdir().unwrap();
+    let mute = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let seeds = [mute.local_addr().unwrap().to_string()];
+    let agent = start(dir.path(), "a1", &seeds).await;
+    // The seed takes the message and never answers: the round is under way.
+    let (unanswered, _) = mute.accept().await.unwrap();
+    unanswered.readable().await.unwrap();
+    agent.stop().await;
+    let again = start(dir.path(), "a1", &[]).await;
+    assert_eq!(Client::new().node(&again).await.incarnation.0, 2);
+    again.stop().await;
+}

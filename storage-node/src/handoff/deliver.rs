@@ -8,7 +8,6 @@ use dynamo_core::clock::digest::RecordDigest;
 use dynamo_core::clock::record::Record;
 use dynamo_core::cluster_view::ClusterView;
 use dynamo_core::handoff::hint::{BatchEnd, HintBatchBudget, HintWork};
-use dynamo_core::handoff::receivers;
 use dynamo_core::id::NodeId;
 use dynamo_core::key::ObjectKey;
 use dynamo_core::params::Durability;
@@ -58,7 +57,8 @@ pub async fn batch(node: &Arc<Node>, view: &ClusterView, work: HintWork) -> Batc
     }
     let mut sent = Vec::with_capacity(batch.len());
     for hint in batch {
-        let to = receivers(view, target, &hint.object);
+        let n = view.bucket(hint.object.bucket()).n;
+        let to = view.replica_sets(hint.object.position(), n).hint_receivers(target);
         let delivery = deliver(node, &hint, &to).await;
         sent.push((hint, delivery));
     }

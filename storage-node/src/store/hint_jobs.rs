@@ -12,10 +12,11 @@ use tokio::sync::oneshot;
 
 use super::engine::Tables;
 use super::error::{EngineError, StoreError};
+use super::hint_accounts::Accounts;
 use super::hint_form::{
     Hint, HintEntry, decode_entry, decode_hint, encode_entry, encode_hint, hint_key, index_key,
 };
-use super::hints::{Accounts, BY_TARGET, HINTS, HintTotal, KeepRequest, KeepWhat};
+use super::hints::{BY_TARGET, HINTS, HintTotal, KeepRequest, KeepWhat};
 use super::writer::WriteJob;
 
 /// Change of the accounts that a job has made in its transaction: target, bytes before and after.

@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use dynamo_core::clock::record::Record;
 use dynamo_core::id::NodeId;
@@ -21,12 +21,13 @@ use tokio::sync::oneshot;
 
 use super::engine::{Engine, TableId};
 use super::error::{EngineError, StoreError};
+use super::hint_accounts::{Accounts, HintsSuccessor};
 use super::hint_form::{
     Hint, HintEntry, decode_entry, decode_hint, from_index_key, parse_hint_key,
 };
 use super::hint_jobs::{KeepJob, RemoveJob};
 use super::merge::has_values;
-use super::writer::{Alone, Doubt, Home, StoreState, Successor, Writer, WriterParts};
+use super::writer::{Alone, Home, StoreState, Writer, WriterParts};
 use super::{EngineKind, open_engine};
 use crate::limits::{HINT_CACHE_BYTES, SCAN_BYTES_MAX, SCAN_ROWS_MAX};
 use crate::metrics::{FileMetrics, HintMetrics};
@@ -155,80 +156,6 @@ pub struct HintPage {
     pub next: Option<Vec<u8>>,
 }
 
-/// Accounts shared with the jobs on the writer thread.
-#[derive(Debug)]
-pub(crate) struct Accounts {
-    pub(crate) clock: Clock,
-    pub(crate) caps: HintCaps,
-    pub(crate) generation: AtomicU64,
-    pub(crate) metrics: HintMetrics,
-    by_target: Mutex<BTreeMap<NodeId, HintTotal>>,
-    hints: AtomicU64,
-    bytes: AtomicU64,
-    /// Whether a read has met a damaged page.
-    damaged: AtomicBool,
-}
-
-/// Hints that are lost with their file are left to anti-entropy.
-struct HintsSuccessor(Arc<Accounts>);
-
-impl Successor for HintsSuccessor {
-    fn doubts(&mut self) -> Option<Doubt> {
-        self.0.damaged.swap(false, Ordering::AcqRel).then_some(Doubt::Structure)
-    }
-
-    fn forget(&mut self) {
-        self.0.clear();
-    }
-}
-
-impl Accounts {
-    /// Forgets all hints.
-    fn clear(&self) {
-        let mut by_target = self.lock();
-        by_target.clear();
-        self.metrics.dropped_corrupt.inc_by(self.hints.swap(0, Ordering::Relaxed));
-        self.bytes.store(0, Ordering::Relaxed);
-        self.metrics.held.set(0);
-        self.metrics.held_bytes.set(0);
-    }
-
-    pub(crate) fn total(&self) -> HintTotal {
-        HintTotal {
-            hints: self.hints.load(Ordering::Relaxed),
-            bytes: self.bytes.load(Ordering::Relaxed),
-        }
-    }
-
-    /// Replaces a hint of `before` bytes (0 for none) by one of `after` (0 for none).
-    pub(crate) fn change(&self, target: NodeId, before: u64, after: u64) {
-        let replace = |total: &mut HintTotal| {
-            total.hints = total.hints.saturating_sub(u64::from(before > 0)) + u64::from(after > 0);
-            total.bytes = total.bytes.saturating_sub(before) + after;
-        };
-        let mut by_target = self.lock();
-        let entry = by_target.entry(target).or_default();
-        replace(entry);
-        if entry.hints == 0 {
-            by_target.remove(&target);
-        }
-        let mut total = self.total();
-        replace(&mut total);
-        self.hints.store(total.hints, Ordering::Relaxed);
-        self.bytes.store(total.bytes, Ordering::Relaxed);
-        self.metrics.held.set(i64::try_from(total.hints).unwrap_or(i64::MAX));
-        self.metrics.held_bytes.set(i64::try_from(total.bytes).unwrap_or(i64::MAX));
-    }
-
-    pub(crate) fn next_generation(&self) -> u64 {
-        self.generation.fetch_add(1, Ordering::Relaxed)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<NodeId, HintTotal>> {
-        self.by_target.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// The hints of a node.
 #[derive(Debug)]
 pub struct HintStore {
@@ -251,20 +178,8 @@ impl HintStore {
         file_metrics: FileMetrics,
     ) -> std::io::Result<Self> {
         let HintFile { engine, by_target, generation } = file;
-        let of = |count: fn(&HintTotal) -> u64| by_target.values().map(count).sum::<u64>();
-        let (hints, bytes) = (of(|total| total.hints), of(|total| total.bytes));
-        metrics.held.set(i64::try_from(hints).unwrap_or(i64::MAX));
-        metrics.held_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
-        let accounts = Arc::new(Accounts {
-            clock: clock.clone(),
-            caps,
-            generation: AtomicU64::new(generation),
-            metrics,
-            by_target: Mutex::new(by_target),
-            hints: AtomicU64::new(hints),
-            bytes: AtomicU64::new(bytes),
-            damaged: AtomicBool::new(false),
-        });
+        let accounts = Accounts::new(clock.clone(), caps, generation, by_target, metrics);
+        let accounts = Arc::new(accounts);
         let writer = Writer::start(WriterParts {
             name: "store-hints",
             engine: Arc::clone(&engine),
@@ -479,7 +394,7 @@ impl HintStore {
     /// What is held, per target.
     #[must_use]
     pub fn totals(&self) -> BTreeMap<NodeId, HintTotal> {
-        self.accounts.lock().clone()
+        self.accounts.by_target()
     }
 
     /// Hints kept from now on have this generation or a later one.
@@ -527,7 +442,7 @@ impl HintStore {
         if *error != EngineError::Closed {
             tracing::warn!(%error, "the hints could not be read");
             if matches!(error, EngineError::Damaged(_)) {
-                self.accounts.damaged.store(true, Ordering::Release);
+                self.accounts.note_damage();
             } else {
                 self.writer.check();
             }

@@ -40,6 +40,7 @@ pub mod writer;
 
 pub(crate) mod aside;
 mod corrupt;
+mod hint_accounts;
 mod hint_jobs;
 mod memory;
 mod put_memory;

@@ -215,11 +215,7 @@ fn open_error(error: DatabaseError) -> EngineError {
 
 impl Engine for RedbEngine {
     fn get(&self, table: TableId, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
-        self.with(|database| {
-            let table = self.read_table(database, table)?;
-            let value = table.get(key).map_err(|error| storage_error(&error))?;
-            Ok(value.map(|value| Bytes::copy_from_slice(value.value())))
-        })
+        self.with(|database| value_of(&self.read_table(database, table)?, key))
     }
 
     fn page(
@@ -339,6 +335,14 @@ fn page_of(
     Ok(page)
 }
 
+fn value_of(
+    table: &impl ReadableTable<&'static [u8], &'static [u8]>,
+    key: &[u8],
+) -> Result<Option<Bytes>, EngineError> {
+    let value = table.get(key).map_err(|error| storage_error(&error))?;
+    Ok(value.map(|value| Bytes::copy_from_slice(value.value())))
+}
+
 fn bounds(range: &KeyRange) -> (Bound<&[u8]>, Bound<&[u8]>) {
     (range.0.as_ref().map(Vec::as_slice), range.1.as_ref().map(Vec::as_slice))
 }
@@ -354,9 +358,7 @@ struct ReadTables {
 
 impl Snapshot for ReadTables {
     fn get(&self, table: TableId, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
-        let table = self.tables.get(table.0).ok_or_else(no_table)?;
-        let value = table.get(key).map_err(|error| storage_error(&error))?;
-        Ok(value.map(|value| Bytes::copy_from_slice(value.value())))
+        value_of(self.tables.get(table.0).ok_or_else(no_table)?, key)
     }
 
     fn page(
@@ -376,9 +378,7 @@ struct OpenTables<'txn> {
 
 impl Snapshot for OpenTables<'_> {
     fn get(&self, table: TableId, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
-        let table = self.tables.get(table.0).ok_or_else(no_table)?;
-        let value = table.get(key).map_err(|error| storage_error(&error))?;
-        Ok(value.map(|value| Bytes::copy_from_slice(value.value())))
+        value_of(self.tables.get(table.0).ok_or_else(no_table)?, key)
     }
 
     fn page(

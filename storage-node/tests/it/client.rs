@@ -15,7 +15,7 @@ use dynamo_core::wire::coordinate::{
     PutAnswer, PutMessage,
 };
 use dynamo_core::wire::frame::{FRAME_CONTENT_TYPE, decode_frame, encode_frame};
-use dynamo_core::wire::headers::{REPEATED, RING_VERSION};
+use dynamo_core::wire::headers::{BACKGROUND, REPEATED, RING_VERSION};
 use dynamo_core::wire::replica::{
     REPLICA_BATCH_PATH, ReplicaOp, ReplicaResult, decode_response, encode_request,
 };
@@ -287,6 +287,25 @@ impl Client {
         let ask = Ask { ring: Some(ring), ..Ask::default() };
         let answer = self.frame(to, REPLICA_BATCH_PATH, body, &ask).await.unwrap();
         decode_response(answer.body, 1).unwrap().remove(0)
+    }
+
+    /// What one node's own replica is, as a coordinator asks for it or as background work does.
+    pub(crate) async fn read_replica(
+        &self,
+        to: SocketAddr,
+        key: &str,
+        background: Option<&'static str>,
+    ) -> ReplicaResult {
+        let object = ObjectKey::parse("b", key).unwrap();
+        let body = encode_request([&ReplicaOp::Read { object, unless: None, token: false }]);
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(FRAME_CONTENT_TYPE));
+        if let Some(kind) = background {
+            headers.insert(BACKGROUND, HeaderValue::from_static(kind));
+        }
+        let answer =
+            self.call(to, Method::POST, REPLICA_BATCH_PATH, headers, body.unwrap(), 2_000).await;
+        decode_response(answer.unwrap().body, 1).unwrap().remove(0)
     }
 
     /// The status of a merge that somebody without a name sends.

@@ -4,6 +4,9 @@
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
+use dynamo_core::key::ObjectKey;
+use dynamo_core::wire::replica::ReplicaResult;
+use redb::ReadableTable;
 use storage_node::config::StorageConfig;
 use storage_node::node_file::read_node_file;
 use storage_node::store::RECORDS_FILE;
@@ -67,4 +70,35 @@ async fn a_node_whose_file_is_damaged_goes_on_with_an_empty_one() {
         entry.as_ref().unwrap().file_name().to_string_lossy().contains(".damaged-")
     });
     assert_eq!(aside.count(), 1);
+}
+
+/// Regression: exchanges took an unreadable record for a replica that refuses, and never repaired
+/// it. To background work it is missing; to a quorum it is a replica that failed.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unreadable_record_is_missing_to_background_work_and_failed_to_a_quorum() {
+    let mut cluster = Cluster::start(3).await;
+    let client = Client::new(92);
+    client.put(cluster.address(1), "k", "value", w(3)).await.unwrap();
+    cluster.stop(2).await.unwrap();
+    let stored = ObjectKey::parse("b", "k").unwrap().storage_key();
+    let records: redb::TableDefinition<'_, &[u8], &[u8]> = redb::TableDefinition::new("records");
+    let file = redb::Database::open(cluster.data_dir(2).join(RECORDS_FILE)).unwrap();
+    let change = file.begin_write().unwrap();
+    {
+        let mut table = change.open_table(records).unwrap();
+        let mut record = table.get(stored.as_slice()).unwrap().unwrap().value().to_vec();
+        *record.last_mut().unwrap() ^= 1;
+        table.insert(stored.as_slice(), record.as_slice()).unwrap();
+    }
+    change.commit().unwrap();
+    drop(file);
+    cluster.start_node(2).await.unwrap();
+    cluster.ready(2).await;
+    let at = cluster.address(2);
+    let failed = client.read_replica(at, "k", None).await;
+    assert!(matches!(failed, ReplicaResult::Refused { .. }), "{failed:?}");
+    let missing = client.read_replica(at, "k", Some("exchange")).await;
+    assert_eq!(missing, ReplicaResult::Absent { holds: false });
+    let read = client.get(cluster.address(1), "k", Ask::default()).await.unwrap();
+    assert_eq!(read.texts(), ["value"]);
 }

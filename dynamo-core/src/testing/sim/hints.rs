@@ -43,18 +43,10 @@ impl World {
         }
         self.nodes[at].deliveries.insert(owed, Delivery::new());
         for key in keys {
-            let to = match work {
-                // Who has lost the partition meanwhile takes nothing of it any more.
-                HintWork::Deliver(target)
-                    if self.sets(at, key).write_targets().contains(&target) =>
-                {
-                    vec![target]
-                }
-                HintWork::Deliver(_) | HintWork::Retarget(_) => {
-                    self.covered("hint given to the present owners");
-                    self.sets(at, key).write_targets()
-                }
-            };
+            let to = self.sets(at, key).hint_receivers(owed);
+            if to != [owed] {
+                self.covered("hint given to the present owners");
+            }
             self.deliver_hint(at, owed, key, &to);
         }
         self.end_delivery(at, owed);

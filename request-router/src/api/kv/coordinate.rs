@@ -120,8 +120,8 @@ impl Call<'_> {
             headers.insert(X_REQUEST_ID, id.to_header());
         }
         propagate(self.headers(), &mut headers);
-        if let Some(repeated) = self.headers().get(REPEATED) {
-            headers.insert(REPEATED, repeated.clone());
+        if self.headers().contains_key(REPEATED) {
+            headers.insert(REPEATED, HeaderValue::from_static("true"));
         }
         headers
     }
