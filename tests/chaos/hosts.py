@@ -62,14 +62,17 @@ class Hosts:
     """A cluster of `count` hosts, founded by the first `founders` of them. Use with `with`.
 
     `settings` are lines added to the configuration of a service, `environment` to that of a
-    (host, service), `data_dirs` replaces the data directory of a (host, service).
+    (host, service), `data_dirs` replaces the data directory of a (host, service). With `beside`
+    the hosts of a second cluster stand on the switch of a first one, so that both are measured in
+    one run.
     """
 
-    def __init__(self, binary, count, founders=None, settings=None, environment=None, data_dirs=None):
+    def __init__(self, binary, count, founders=None, settings=None, environment=None, data_dirs=None, beside=None):
         self.binary, self.count, self.founders = str(binary), count, founders or count
         self.settings, self.environment = settings or {}, environment or {}
         self.data_dirs = data_dirs or {}
-        self.tag = f"atoll-{os.getpid()}"
+        self.tag = f"{beside.tag}b" if beside else f"atoll-{os.getpid()}"
+        self.beside, self.offset = beside, beside.count if beside else 0
         self.folder = tempfile.TemporaryDirectory(prefix="atoll-chaos-")
         self.secret = secrets.token_hex(32)
         self.processes = {}
@@ -94,7 +97,8 @@ class Hosts:
             process.kill()
         for process in self.processes.values():
             process.wait()
-        for name in [f"{self.tag}-{k}" for k in self.numbers()] + [f"{self.tag}-switch"]:
+        switch = [] if self.beside else [self.switch()]
+        for name in [f"{self.tag}-{k}" for k in self.numbers()] + switch:
             subprocess.run(["ip", "netns", "delete", name], stderr=subprocess.DEVNULL, check=False)
         self.folder.cleanup()
 
@@ -102,9 +106,17 @@ class Hosts:
         """The hosts, counted from 1."""
         return range(1, self.count + 1)
 
+    def switch(self):
+        """Namespace of the switch."""
+        return self.beside.switch() if self.beside else f"{self.tag}-switch"
+
+    def ip(self, k):
+        """Address of host `k`."""
+        return f"{SUBNET}.{self.offset + k}"
+
     def address(self, k, port):
         """Where host `k` listens."""
-        return f"{SUBNET}.{k}:{port}"
+        return f"{self.ip(k)}:{port}"
 
     def url(self, k, port=ROUTER):
         """Base URL of a process of host `k`."""
@@ -188,12 +200,16 @@ class Hosts:
             file.flush()
             self.atoll("load", file.name, "--bucket", bucket, "--key", "id", "--concurrency", "64")
 
-    def bench(self, seconds, rate, bucket="foreground"):
-        """Open load on all routers; the report."""
+    def bench(self, seconds, *args, bucket="foreground", keys=2000):
+        """Load on all routers, as `args` of `atoll bench` say; the report."""
         targets = ",".join(self.address(k, ROUTER) for k in range(1, self.founders + 1))
-        args = ["--target", targets, "--rate", str(rate), "--duration", str(seconds), "--warmup", "0"]
-        report = self.atoll("bench", *args, "--clients", "32", "--keys", "2000", "--bucket", bucket, "--json")
-        return json.loads(report)
+        pids = ",".join(str(process.pid) for process in self.processes.values())
+        fixed = ["--target", targets, "--duration", str(seconds), "--keys", str(keys), "--bucket", bucket]
+        return json.loads(self.atoll("bench", *fixed, "--pids", pids, "--json", *map(str, args)))
+
+    def foreground(self, seconds, rate):
+        """Open load of a steady rate; the report."""
+        return self.bench(seconds, "--rate", rate, "--warmup", 0, "--clients", 32)
 
     def unequal(self, n=3):
         """Partitions whose holders differ in what they hold of buckets with N = `n`, and partitions
@@ -233,7 +249,7 @@ class Hosts:
 
     def cut(self, one_side, other_side):
         """Drops everything between the two groups of hosts, both ways."""
-        a, b = (", ".join(f"{SUBNET}.{k}" for k in side) for side in (one_side, other_side))
+        a, b = (", ".join(self.ip(k) for k in side) for side in (one_side, other_side))
         self._nft(
             "table bridge split {\nchain between {\ntype filter hook forward priority 0; policy accept;\n"
             f"ip saddr {{ {a} }} ip daddr {{ {b} }} drop;\n"
@@ -249,27 +265,29 @@ class Hosts:
         return (self.data(k) / f"{service}.log").read_text(errors="replace")
 
     def _nft(self, rules):
-        switch = f"--net=/run/netns/{self.tag}-switch"
+        switch = f"--net=/run/netns/{self.switch()}"
         subprocess.run(["nsenter", switch, "nft", "-f", "-"], input=rules.encode(), check=True)
 
     def _network(self):
         """One namespace per host, and the switch, whose address the clients use."""
-        switch = f"{self.tag}-switch"
-        sh("ip", "netns", "add", switch)
-        sh("ip", "-n", switch, "link", "add", "br0", "type", "bridge")
-        sh("ip", "-n", switch, "addr", "add", f"{SUBNET}.254/24", "dev", "br0")
-        for name in ("lo", "br0"):
-            sh("ip", "-n", switch, "link", "set", name, "up")
+        switch = self.switch()
+        if not self.beside:
+            sh("ip", "netns", "add", switch)
+            sh("ip", "-n", switch, "link", "add", "br0", "type", "bridge")
+            sh("ip", "-n", switch, "addr", "add", f"{SUBNET}.254/24", "dev", "br0")
+            for name in ("lo", "br0"):
+                sh("ip", "-n", switch, "link", "set", name, "up")
         for k in self.numbers():
-            host = f"{self.tag}-{k}"
+            host, port = f"{self.tag}-{k}", f"h{self.offset + k}"
             sh("ip", "netns", "add", host)
-            sh("ip", "-n", switch, "link", "add", f"h{k}", "type", "veth", "peer", "name", "eth0", "netns", host)
-            sh("ip", "-n", switch, "link", "set", f"h{k}", "master", "br0", "up")
-            sh("ip", "-n", host, "addr", "add", f"{SUBNET}.{k}/24", "dev", "eth0")
+            sh("ip", "-n", switch, "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", host)
+            sh("ip", "-n", switch, "link", "set", port, "master", "br0", "up")
+            sh("ip", "-n", host, "addr", "add", f"{self.ip(k)}/24", "dev", "eth0")
             for name in ("lo", "eth0"):
                 sh("ip", "-n", host, "link", "set", name, "up")
         # This process is the client: it works on the switch from here on.
-        self._enter(switch)
+        if not self.beside:
+            self._enter(switch)
 
     @staticmethod
     def _enter(name):
@@ -352,8 +370,8 @@ class Hosts:
 class Workload:
     """Mixed load through the client library, with a verdict in the end."""
 
-    def __init__(self, binary, hosts, endpoints, seed, keys=200, clients=8):
-        command = [str(Path(binary).with_name("atoll-workload")), "--seed", str(seed)]
+    def __init__(self, hosts, endpoints, seed, keys=200, clients=8):
+        command = [os.environ["ATOLL_WORKLOAD"], "--seed", str(seed)]
         command += ["--keys", str(keys), "--clients", str(clients)]
         for k in endpoints:
             command += ["--endpoint", hosts.url(k)]

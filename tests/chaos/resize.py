@@ -76,7 +76,7 @@ def main(binary, objects, seed):
     chance = random.Random(seed)
     with Hosts(binary, 5, founders=3) as hosts:
         hosts.load("cold", objects)
-        workload = Workload(binary, hosts, [1, 2, 3], seed)
+        workload = Workload(hosts, [1, 2, 3], seed)
         change(hosts, chance, [("join", "host-4"), ("join", "host-5")])
         change(hosts, chance, [("leave", "host-5")])
         change(hosts, chance, [("leave", "host-4")])

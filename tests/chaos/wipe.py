@@ -23,17 +23,17 @@ def main(binary, objects):
     with Hosts(binary, 3) as hosts:
         hosts.load("cold", objects)
         print(f"{objects} objects on three hosts")
-        before = p99(hosts.bench(10, RATE))
+        before = p99(hosts.foreground(10, RATE))
         hosts.stop(3)
         shutil.rmtree(hosts.data_dir(3, "storage-node"))
         hosts.start(3)
         hosts.ready(3)
         started, during = time.monotonic(), []
         while hosts.unequal():
-            during.append(p99(hosts.bench(2, RATE)))
+            during.append(p99(hosts.foreground(2, RATE)))
             assert time.monotonic() - started < 900, hosts.unequal()
         took = time.monotonic() - started
-        after = p99(hosts.bench(10, RATE))
+        after = p99(hosts.foreground(10, RATE))
         moved = hosts.metric(3, "anti-entropy-worker", "atoll_transfer_bytes_total")
         print(f"refilled to equality in {took:.1f} s, {moved / 1e6:.1f} MB moved")
         print(f"foreground p99 at {RATE}/s: before {before:.1f} ms, during {max(during, default=0):.1f} ms, after {after:.1f} ms")
