@@ -371,7 +371,7 @@ class Workload:
     """Mixed load through the client library, with a verdict in the end."""
 
     def __init__(self, hosts, endpoints, seed, keys=200, clients=8):
-        command = [os.environ["ATOLL_WORKLOAD"], "--seed", str(seed)]
+        command = [os.environ["WORKLOAD_BINARY"], "--seed", str(seed)]
         command += ["--keys", str(keys), "--clients", str(clients)]
         for k in endpoints:
             command += ["--endpoint", hosts.url(k)]
