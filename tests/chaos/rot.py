@@ -5,15 +5,17 @@ byte reaches a client or another replica, everything is repaired.
 Usage: rot.py BINARY [FLIPS [CUTS [SEED]]]     (60 flips and 6 cuts by default)
 """
 
+import http.client
+import json
 import random
 import sys
-import urllib.error
-import urllib.request
 
-from hosts import Hosts, eventually
+from hosts import ROUTER, Hosts, eventually
 
 OBJECTS = 1_500
-FLIPS_PER_ROUND = 10
+FLIPS_PER_ROUND = 20
+# The files of a storage node, which are cut together.
+FILES = ("records.redb", "hints.redb")
 
 
 def expected(i):
@@ -47,16 +49,18 @@ def cut(path, chance):
 
 def read_all(hosts, k):
     """Reads every object through host `k`; only right bytes or an honest refusal may come."""
-    import json
-
     refused = 0
+    connection = http.client.HTTPConnection(hosts.address(k, ROUTER), timeout=5)
     for i in range(OBJECTS):
-        try:
-            with urllib.request.urlopen(f"{hosts.url(k)}/v1/kv/rot/object-{i}", timeout=5) as answer:
-                assert json.load(answer)["text"] == expected(i), f"wrong bytes of object {i} through host {k}"
-        except urllib.error.HTTPError as error:
-            assert error.code == 503, f"object {i} through host {k}: {error.code}"
+        connection.request("GET", f"/v1/kv/rot/object-{i}")
+        answer = connection.getresponse()
+        body = answer.read()
+        if answer.status == 200:
+            assert json.loads(body)["text"] == expected(i), f"wrong bytes of object {i} through host {k}"
+        else:
+            assert answer.status == 503, f"object {i} through host {k}: {answer.status}"
             refused += 1
+    connection.close()
     return refused
 
 
@@ -66,15 +70,16 @@ def main(binary, flips, cuts, seed):
     settings = {"storage-node": {"background.scrub_interval_s": 5}}
     with Hosts(binary, 3, settings=settings) as hosts:
         hosts.load("rot", OBJECTS)
-        rounds = ["flip"] * -(-flips // FLIPS_PER_ROUND) + ["cut"] * cuts
+        rounds = ["flip"] * -(-flips // FLIPS_PER_ROUND) + ["cut"] * -(-cuts // len(FILES))
         for number, kind in enumerate(rounds):
             k = 1 + number % 3
             hosts.stop(k)
-            path = hosts.data_dir(k, "storage-node") / "records.redb"
+            records, hints = (hosts.data_dir(k, "storage-node") / name for name in FILES)
             if kind == "flip":
-                flip(path, chance, FLIPS_PER_ROUND)
+                flip(records, chance, FLIPS_PER_ROUND)
             else:
-                cut(path, chance)
+                cut(records, chance)
+                cut(hints, chance)
             hosts.start(k)
             hosts.ready(k)
             refused = read_all(hosts, k)
