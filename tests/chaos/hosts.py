@@ -78,6 +78,7 @@ class Hosts:
         self.processes = {}
 
     def __enter__(self):
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
         try:
             self._network()
             for k in self.numbers():
@@ -139,9 +140,11 @@ class Hosts:
             config = self._settings(k, service)
             log = open(self.data(k) / f"{service}.log", "ab")
             environment = {**os.environ, **self.environment.get((k, service), {})}
+            # The pipe ends with this process, however it ends, and the host's process with it.
+            command = [self.binary, service, "--exit-on-stdin-eof", "--config", str(config)]
             self.processes[k, service] = subprocess.Popen(
-                ["nsenter", f"--net=/run/netns/{self.tag}-{k}", self.binary, service, "--config", str(config)],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment,
+                ["nsenter", f"--net=/run/netns/{self.tag}-{k}", *command],
+                stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment,
             )
             log.close()
 
