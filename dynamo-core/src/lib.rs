@@ -20,7 +20,7 @@
 //! | [`merkle`] | where two replicas differ, and how they become equal again |
 //! | [`conditions`], [`versions`] | what clients ask of versions, and what they see of them |
 //! | [`membership`], [`cluster_view`] | the history of members, gossip, plans; what everyone works from |
-//! | [`routing`] | which node coordinates a request; how healthy the partitions are; who may stop |
+//! | [`routing`] | who coordinates a request; how even the load, how healthy the partitions; who may stop |
 //! | [`survey`] | backing up, restoring and verifying everything |
 //! | [`wire`] | what travels between processes |
 //!

@@ -52,6 +52,18 @@ pub const REPLICAS_MAX: u8 = 7;
 /// Default N (paper section 6).
 pub const REPLICAS_DEFAULT: u8 = 3;
 
+/// Deviation from its fair share of the load, in thousandths, from which on a node is out of balance
+/// (paper section 6.2).
+pub const LOAD_OUT_OF_BALANCE_MILLI: i64 = 150;
+
+/// Operations that a node must be due in a window before its load is judged. Random counts deviate
+/// by one over their root: of four hundred a twentieth, a third of what is looked for.
+pub const LOAD_JUDGED_MIN: u64 = 400;
+
+/// Windows in seconds over which nodes count their operations: what happens now, and the window of
+/// the paper's measurement (section 6.2).
+pub const LOAD_WINDOWS_S: [u64; 2] = [60, 30 * 60];
+
 /// Partitions of a production ring by default: hundreds of nodes with several partitions each.
 pub const PARTITIONS_DEFAULT: u32 = 1024;
 

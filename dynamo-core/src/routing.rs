@@ -8,6 +8,7 @@
 //!
 //! Not here: how reachability, requests in flight and latency are measured; sending and retrying.
 
+pub mod evenness;
 pub mod health;
 pub mod stopping;
 

@@ -10,7 +10,9 @@
 //! | [`dispatch`], [`balance`], [`hedge_budget`], [`probe`] | the hop to a coordinator |
 //! | [`answer`] | a coordinator's answer to bytes for the client |
 //! | [`api`], [`routes`], [`openapi`] | the routes and their description |
+//! | [`console`] | the web console |
 //! | [`agent`], [`fan_out`], [`merge`] | the membership agent, all nodes at once, records put back |
+//! | [`stats`] | what clients experienced lately |
 //! | [`ring_view`], [`state`], [`service`], [`config`] | what requests share, and how it starts |
 //!
 //! Architecture invariants:
@@ -25,6 +27,7 @@ pub mod answer;
 pub mod api;
 pub mod balance;
 pub mod config;
+pub mod console;
 pub mod dispatch;
 pub mod fan_out;
 pub mod hedge_budget;
@@ -38,6 +41,7 @@ pub mod ring_view;
 pub mod routes;
 pub mod service;
 pub mod state;
+pub mod stats;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

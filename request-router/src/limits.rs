@@ -60,6 +60,9 @@ pub const BULK_TIMEOUT: Duration = Duration::from_secs(20);
 /// Bytes of the body of a merge: what processes send each other. More: 413.
 pub const MERGE_BODY_BYTES_MAX: usize = dynamo_core::limits::PEER_MESSAGE_BYTES_MAX;
 
+/// Seconds that `/v1/stats` looks back: enough requests for a percentile, and still now.
+pub const STATS_WINDOW_S: usize = 10;
+
 /// Time for a call to the local membership agent.
 pub const AGENT_TIMEOUT: Duration = Duration::from_secs(5);
 

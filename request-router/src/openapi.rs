@@ -8,7 +8,9 @@ use std::sync::OnceLock;
 use utoipa::OpenApi;
 
 use crate::answer::siblings::with_status;
-use crate::api::{anti_entropy, buckets, bulk, cluster, health, hints, kv, later, ring, transfers};
+use crate::api::{
+    anti_entropy, buckets, bulk, cluster, health, hints, kv, later, load, ring, transfers,
+};
 
 /// The description.
 #[derive(Debug, OpenApi)]
@@ -28,7 +30,7 @@ use crate::api::{anti_entropy, buckets, bulk, cluster, health, hints, kv, later,
         kv::get, kv::head, kv::put, kv::delete, kv::post, kv::list, later::batch,
         buckets::list, buckets::get, buckets::put, buckets::delete,
         cluster::cluster, cluster::stage, cluster::unstage, cluster::plan, cluster::commit,
-        health::health, health::safe_to_stop, ring::ring, ring::preference,
+        health::health, health::safe_to_stop, load::stats, load::load, ring::ring, ring::preference,
         hints::hints, hints::set_sync_point, hints::sync_point,
         transfers::transfers, transfers::accept_loss,
         anti_entropy::anti_entropy, anti_entropy::repair, anti_entropy::repair_status,

@@ -4,9 +4,17 @@
 use axum::Router;
 use axum::routing::{MethodRouter, any, delete, get, head, post, put};
 
-use crate::api::{anti_entropy, buckets, bulk, cluster, health, hints, kv, later, ring, transfers};
-use crate::openapi;
+use crate::api::{
+    anti_entropy, buckets, bulk, cluster, health, hints, kv, later, load, ring, transfers,
+};
 use crate::state::App;
+use crate::{console, openapi};
+
+/// Where objects are read, written and deleted.
+pub const OBJECT_ROUTE: &str = "/v1/kv/{bucket}/{*key}";
+
+/// Where objects without a key are written.
+pub const BUCKET_ROUTE: &str = "/v1/kv/{bucket}";
 
 /// Which pool of requests in flight a route belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,10 +47,10 @@ pub fn table() -> Vec<Route> {
     let object = get(kv::get).merge(head(kv::head)).merge(put(kv::put)).merge(delete(kv::delete));
     let route = |pattern, methods, pool, handlers| Route { pattern, methods, pool, handlers };
     vec![
-        route("/v1/kv/{bucket}/{*key}", &["GET", "HEAD", "PUT", "DELETE"], Objects, object),
+        route(OBJECT_ROUTE, &["GET", "HEAD", "PUT", "DELETE"], Objects, object),
         // Documented as nothing: a path that names no object.
         route("/v1/kv/{bucket}/", &[], Objects, any(kv::empty_key)),
-        route("/v1/kv/{bucket}", &["GET", "POST"], Objects, get(kv::list).post(kv::post)),
+        route(BUCKET_ROUTE, &["GET", "POST"], Objects, get(kv::list).post(kv::post)),
         route("/v1/batch", &["POST"], Objects, post(later::batch)),
         route("/v1/buckets", &["GET"], Admin, get(buckets::list)),
         route(
@@ -53,6 +61,7 @@ pub fn table() -> Vec<Route> {
         ),
         route("/v1/cluster", &["GET"], Admin, get(cluster::cluster)),
         route("/v1/cluster/health", &["GET"], Admin, get(health::health)),
+        route("/v1/cluster/load", &["GET"], Admin, get(load::load)),
         route("/v1/cluster/safe-to-stop", &["GET"], Admin, get(health::safe_to_stop)),
         route(
             "/v1/cluster/stage",
@@ -76,7 +85,12 @@ pub fn table() -> Vec<Route> {
         route("/v1/admin/partitions/{partition}/keys", &["POST"], Admin, post(bulk::keys)),
         route("/v1/admin/partitions/{partition}/digest", &["POST"], Admin, post(bulk::digest)),
         route("/v1/admin/merge", &["POST"], Admin, post(bulk::merge)),
+        route("/v1/stats", &["GET"], Admin, get(load::stats)),
         route("/openapi.json", &["GET"], Admin, get(openapi::document)),
+        // Documented as nothing: pages for people are no part of the API.
+        route("/console", &[], Admin, get(console::door)),
+        route("/console/", &[], Admin, get(console::index)),
+        route("/console/{file}", &[], Admin, get(console::by_name)),
     ]
 }
 

@@ -23,6 +23,7 @@ use crate::probe;
 use crate::ring_view::RingView;
 use crate::routes::{self, Pool};
 use crate::state::{App, Router};
+use crate::stats::{self, RecentRequests};
 
 /// The condition of readiness that this service adds.
 const RING: &str = "ring";
@@ -41,12 +42,14 @@ impl Service for RequestRouter {
     async fn run(context: ServiceContext<RouterConfig>) -> Result<(), RunError> {
         context.readiness.require(RING);
         let listeners = context.bind()?;
-        let app = assemble(&context)?;
+        let http = HttpMetrics::register(&context.registry, "api", context.clock.clone())?;
+        let app = assemble(&context, http.clone())?;
         let follower = tokio::spawn(follow_ring(app.clone(), context.readiness.clone()));
         let prober = tokio::spawn(probe::run(app.clone()));
-        let api = http_router(&context, app)?;
+        let counter = tokio::spawn(stats::run(app.clone()));
+        let api = http_router(&context, app, &http)?;
         let served = context.serve_pair(listeners, api, ServerLimits::client()).await;
-        for task in [follower, prober] {
+        for task in [follower, prober, counter] {
             if let Err(error) = task.await {
                 tracing::error!(%error, "a background task ended unexpectedly");
             }
@@ -56,7 +59,7 @@ impl Service for RequestRouter {
 }
 
 /// The shared state, with the ring watch running.
-fn assemble(context: &ServiceContext<RouterConfig>) -> Result<App, RunError> {
+fn assemble(context: &ServiceContext<RouterConfig>, http: HttpMetrics) -> Result<App, RunError> {
     let config = Arc::clone(&context.config);
     let cache_file = match &config.data_dir {
         Some(dir) => {
@@ -88,6 +91,7 @@ fn assemble(context: &ServiceContext<RouterConfig>) -> Result<App, RunError> {
         budget: ByteBudget::new(config.limits.body_bytes),
         balance: Balance::new(clock.mono()),
         metrics: RouterMetrics::register(&context.registry)?,
+        requests: RecentRequests::new(http),
         hints: HintsRound::default(),
         shutdown: context.shutdown.clone(),
         config,
@@ -98,7 +102,11 @@ fn assemble(context: &ServiceContext<RouterConfig>) -> Result<App, RunError> {
 }
 
 /// The routes of the client port, each in its pool, measured.
-fn http_router(context: &ServiceContext<RouterConfig>, app: App) -> Result<HttpRouter, RunError> {
+fn http_router(
+    context: &ServiceContext<RouterConfig>,
+    app: App,
+    http: &HttpMetrics,
+) -> Result<HttpRouter, RunError> {
     let limits = &app.config.limits;
     let pools = [
         (Pool::Objects, "objects", limits.requests),
@@ -110,8 +118,7 @@ fn http_router(context: &ServiceContext<RouterConfig>, app: App) -> Result<HttpR
         let admission = AdmissionPool::register(name, limit, &context.registry)?;
         router = router.merge(routes::router(pool).route_layer(admission.layer()));
     }
-    let metrics = HttpMetrics::register(&context.registry, "api", context.clock.clone())?;
-    Ok(with_fallbacks(router).layer(metrics.layer()).with_state(app))
+    Ok(with_fallbacks(router).layer(http.layer()).with_state(app))
 }
 
 /// Takes over what each new ring says: the cluster that our messages name, who is known at all,

@@ -16,6 +16,7 @@ use crate::config::RouterConfig;
 use crate::fan_out::HintsRound;
 use crate::metrics::RouterMetrics;
 use crate::ring_view::RingView;
+use crate::stats::RecentRequests;
 
 /// The router as its handlers see it.
 #[derive(Debug, Clone)]
@@ -45,6 +46,8 @@ pub struct Router {
     pub budget: ByteBudget,
     /// The metrics.
     pub metrics: RouterMetrics,
+    /// What clients experienced lately.
+    pub requests: RecentRequests,
     /// The last look at all storage nodes.
     pub hints: HintsRound,
     /// Ends long polls when the process stops.

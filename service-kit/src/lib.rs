@@ -9,6 +9,7 @@
 //! | [`time`], [`rng`] | the only clock and the only entropy of a process |
 //! | [`config`] | defaults < file < environment < flags, refused with one clear line |
 //! | [`telemetry`], [`metrics`] | logs, traces and an injected Prometheus registry |
+//! | [`window`] | what those metrics saw lately |
 //! | [`http`] | accept loop with limits, strict requests, bodies, the one error table |
 //! | [`peer`] | calls between processes: identity, pool, deadlines, what is known of the outcome |
 //! | [`ring_watch`] | the newest snapshot of something that is long-polled, cached on disk |
@@ -28,4 +29,5 @@ pub mod rng;
 pub mod shutdown;
 pub mod telemetry;
 pub mod time;
+pub mod window;
 pub mod worker;

@@ -155,6 +155,24 @@ impl HttpMetrics {
         })
     }
 
+    /// The durations of the requests of one route and method, as they were declared.
+    #[must_use]
+    pub fn seconds(&self, route: &str, method: &str) -> Histogram {
+        self.seconds.with_label_values(&[route, method])
+    }
+
+    /// Requests of one route and method that were answered with 5xx.
+    #[must_use]
+    pub fn server_errors(&self, route: &str, method: &str) -> u64 {
+        self.requests.with_label_values(&[route, method, "5xx"]).get()
+    }
+
+    /// Requests that are being answered.
+    #[must_use]
+    pub fn in_flight(&self) -> i64 {
+        self.in_flight.get()
+    }
+
     /// A layer for `Router::layer`, which puts it around each route and method by itself.
     #[must_use]
     pub fn layer(&self) -> HttpMetricsLayer {

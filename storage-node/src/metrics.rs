@@ -80,6 +80,11 @@ pub struct RequestMetrics {
 }
 
 impl RequestMetrics {
+    fn count(&self) -> u64 {
+        let ends = [&self.ok, &self.refused, &self.unavailable, &self.deadline, &self.failed];
+        ends.map(Histogram::get_sample_count).iter().sum()
+    }
+
     /// Where to observe the duration of a request that ended like this.
     #[must_use]
     pub fn of(&self, end: RequestEnd) -> &Histogram {
@@ -90,6 +95,14 @@ impl RequestMetrics {
             RequestEnd::Deadline => &self.deadline,
             RequestEnd::Failed => &self.failed,
         }
+    }
+}
+
+impl CoordinatorMetrics {
+    /// Requests that were coordinated so far, however they ended.
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        [&self.get, &self.put, &self.delete].map(RequestMetrics::count).iter().sum()
     }
 }
 
@@ -135,8 +148,18 @@ pub struct ReplicaMetrics {
     pub reads: IntCounter,
     /// Reads answered with "same".
     pub reads_same: IntCounter,
+    /// Reads and merges that were background work.
+    pub background: IntCounter,
     /// Operations refused.
     pub refused: IntCounter,
+}
+
+impl ReplicaMetrics {
+    /// Operations for requests that others coordinated, so far.
+    #[must_use]
+    pub fn for_requests(&self) -> u64 {
+        (self.reads.get() + self.merges.get()).saturating_sub(self.background.get())
+    }
 }
 
 /// The other nodes, as this one sees them.
@@ -338,6 +361,7 @@ impl Make<'_> {
             merges: ops.with_label_values(&["merge"]),
             reads: ops.with_label_values(&["read"]),
             reads_same: ops.with_label_values(&["read_same"]),
+            background: ops.with_label_values(&["background"]),
             refused: ops.with_label_values(&["refused"]),
         })
     }

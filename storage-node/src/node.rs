@@ -18,6 +18,7 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use crate::background::Slices;
+use crate::background::load::RecentLoad;
 use crate::epoch::EpochKeeper;
 use crate::handoff::Handoff;
 use crate::metrics::Metrics;
@@ -61,6 +62,8 @@ pub struct Node {
     pub repairs: Arc<Semaphore>,
     /// What runs beside requests, and how much of it.
     pub slices: Arc<Slices>,
+    /// How many operations it had lately.
+    pub load: RecentLoad,
     /// The rest of requests that were answered already.
     pub background: TaskTracker,
 }

@@ -48,6 +48,9 @@ impl Node {
     pub async fn apply(&self, ops: Vec<ReplicaOp>, terms: Terms) -> Vec<ReplicaResult> {
         let started = self.clock.mono();
         self.metrics.replica.message_ops.observe(ops.len() as f64);
+        if terms.stored_only {
+            self.metrics.replica.background.inc_by(ops.len() as u64);
+        }
         let mut results: Vec<Option<ReplicaResult>> = vec![None; ops.len()];
         let mut sorted = Sorted {
             merge_durability: Durability::Buffered,

@@ -21,6 +21,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
 
+use crate::background::load::RecentLoad;
 use crate::background::{self, Slices};
 use crate::cluster::{ClusterError, RING_READY, advertise, follow, learn_node, parse_view};
 use crate::config::{BackgroundSettings, StorageConfig};
@@ -206,6 +207,7 @@ impl Parts {
             value_bytes_max: config.limits.value_bytes,
             repairs: Arc::new(Semaphore::new(READ_REPAIRS_MAX)),
             slices: Arc::new(slices),
+            load: RecentLoad::default(),
             background: TaskTracker::new(),
         });
         Ok(Self { node, identity, client })
@@ -324,7 +326,7 @@ fn spawn_tasks(
     Ok(tasks)
 }
 
-/// Starts the controller of background work, where it is on, and the scrub.
+/// Starts the controller of background work, where it is on, the counting of load, and the scrub.
 fn spawn_background(
     tasks: &mut JoinSet<Result<(), RunError>>,
     settings: &BackgroundSettings,
@@ -338,6 +340,11 @@ fn spawn_background(
             Ok(())
         });
     }
+    let counting = background::load::run(Arc::clone(node), stop.clone());
+    tasks.spawn(async move {
+        counting.await;
+        Ok(())
+    });
     let interval = Duration::from_secs(settings.scrub_interval_s);
     let scrubbing = background::scrub::run(Arc::clone(node), interval, stop.clone());
     tasks.spawn(async move {

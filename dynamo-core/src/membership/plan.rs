@@ -8,6 +8,7 @@
 //! without any holder of its data is refused unless the loss is accepted in so many words (I-21).
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -60,6 +61,8 @@ pub struct Plan {
     pub changes: Vec<Change>,
     /// Moves, shares and spread of the new ring.
     pub diff: RingDiff,
+    /// The ring that would follow.
+    pub ring: Arc<Ring>,
     /// Members after it.
     pub members_after: usize,
     /// Bytes to copy, as far as the size of partitions is known.
@@ -148,6 +151,7 @@ pub fn plan(
         parent,
         changes: event.changes,
         diff,
+        ring: Arc::clone(&after.ring),
         members_after,
         bytes,
         warnings,

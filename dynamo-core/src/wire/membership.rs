@@ -390,6 +390,9 @@ pub struct PlanDocument {
     pub bytes: Option<u64>,
     /// Before and after of every node.
     pub nodes: Vec<PlanNode>,
+    /// Owner of every partition after it, as an index into `nodes`; absent from older agents.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub owners_after: Vec<Option<u32>>,
     /// Highest load per weight after it, in thousandths of the mean: 1000 is perfect.
     pub load_max_milli: u64,
     /// Spread over zones after it.
@@ -426,8 +429,12 @@ impl PlanDocument {
             gained: if founding { 0 } else { share.gained },
             lost: share.lost,
         });
+        let nodes: Vec<PlanNode> = nodes.collect();
+        let place = |owner: NodeId| nodes.binary_search_by_key(&owner, |node| node.node).ok();
+        let owners = plan.ring.owners().map(|owner| u32::try_from(place(owner?)?).ok());
         let spread = &plan.diff.spread;
         Self {
+            owners_after: owners.collect(),
             plan: plan.tag(),
             parent: plan.parent,
             founding,
@@ -436,7 +443,7 @@ impl PlanDocument {
             moves_total: moves.len(),
             moves: shown.collect(),
             bytes: plan.bytes,
-            nodes: nodes.collect(),
+            nodes,
             load_max_milli: plan.diff.load_max_milli,
             spread: SpreadView {
                 zones: spread.zones,

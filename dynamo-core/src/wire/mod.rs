@@ -10,6 +10,7 @@
 //! | [`partition`], [`reap`] | background worker and storage node: moving partitions, removing the dead |
 //! | [`worker`] | background worker and operators |
 //! | [`operations`] | router and operators: the workers of all nodes, backups, verification |
+//! | [`load`] | storage node, router and operators: who had how many operations |
 //! | [`ring`] | the ring snapshot, to everyone |
 //! | [`membership`] | administration, and storage node to agent |
 //! | [`gossip`] | agent and agent |
@@ -20,6 +21,7 @@ pub mod frame;
 pub mod gossip;
 pub mod headers;
 pub mod key_text;
+pub mod load;
 pub mod membership;
 pub mod operations;
 pub mod partition;

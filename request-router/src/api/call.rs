@@ -23,15 +23,15 @@ use crate::request::query::Query;
 use crate::state::App;
 
 /// A request whose body was taken off.
-pub(super) struct Call<'a> {
-    pub(super) app: &'a App,
+pub(crate) struct Call<'a> {
+    pub(crate) app: &'a App,
     id: Option<RequestId>,
     parts: Parts,
     started: Mono,
 }
 
 impl<'a> Call<'a> {
-    pub(super) fn begin(app: &'a App, request: Request) -> (Self, Body) {
+    pub(crate) fn begin(app: &'a App, request: Request) -> (Self, Body) {
         let started = app.clock.mono();
         let (parts, body) = request.into_parts();
         let id = parts.extensions.get::<RequestId>().cloned();
@@ -39,7 +39,7 @@ impl<'a> Call<'a> {
     }
 
     /// The answer.
-    pub(super) fn conclude(
+    pub(crate) fn conclude(
         self,
         result: Result<impl IntoResponse, impl Into<Refused>>,
     ) -> Response {
@@ -52,43 +52,43 @@ impl<'a> Call<'a> {
         }
     }
 
-    pub(super) fn id(&self) -> Option<&RequestId> {
+    pub(crate) fn id(&self) -> Option<&RequestId> {
         self.id.as_ref()
     }
 
-    pub(super) fn method(&self) -> &Method {
+    pub(crate) fn method(&self) -> &Method {
         &self.parts.method
     }
 
-    pub(super) fn path(&self) -> &str {
+    pub(crate) fn path(&self) -> &str {
         self.parts.uri.path()
     }
 
-    pub(super) fn query(&self) -> Option<&str> {
+    pub(crate) fn query(&self) -> Option<&str> {
         self.parts.uri.query()
     }
 
-    pub(super) fn headers(&self) -> &HeaderMap {
+    pub(crate) fn headers(&self) -> &HeaderMap {
         &self.parts.headers
     }
 
     /// When it came.
-    pub(super) fn started(&self) -> Mono {
+    pub(crate) fn started(&self) -> Mono {
         self.started
     }
 
     /// What is left of `timeout`, which runs since the request came.
-    pub(super) fn left(&self, timeout: Duration) -> Duration {
+    pub(crate) fn left(&self, timeout: Duration) -> Duration {
         self.app.clock.remaining(self.started.plus(timeout))
     }
 
     /// Refuses any query string: the route has no parameters.
-    pub(super) fn no_parameters(&self) -> Result<(), Problem> {
+    pub(crate) fn no_parameters(&self) -> Result<(), Problem> {
         Query::parse(self.query(), &[]).map(drop)
     }
 
     /// The strictly parsed JSON body of an administrative request, and its bytes.
-    pub(super) async fn json<T: DeserializeOwned>(
+    pub(crate) async fn json<T: DeserializeOwned>(
         &self,
         body: Body,
     ) -> Result<(T, Bytes), Problem> {
@@ -100,13 +100,13 @@ impl<'a> Call<'a> {
     }
 
     /// The whole body, which has at most `bytes_max` bytes.
-    pub(super) async fn body(&self, body: Body, bytes_max: usize) -> Result<HeldBody, Problem> {
+    pub(crate) async fn body(&self, body: Body, bytes_max: usize) -> Result<HeldBody, Problem> {
         let reader = BodyReader::new(BodyLimits::up_to(bytes_max), self.app.budget.clone());
         reader.read(self.headers(), body).await
     }
 }
 
 /// What is documented and not part of this version.
-pub(super) fn not_implemented(what: &str) -> Problem {
+pub(crate) fn not_implemented(what: &str) -> Problem {
     Problem::new(ErrorCode::NotImplemented, what).outcome(Outcome::NotApplied)
 }

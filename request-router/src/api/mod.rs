@@ -6,6 +6,7 @@
 //! | [`kv`] | `/v1/kv/…`: objects |
 //! | [`buckets`], [`cluster`] | `/v1/buckets…`, `/v1/cluster…`: passed to the membership agent |
 //! | [`ring`], [`health`], [`hints`] | `/v1/ring…`, health, `/v1/hints…` |
+//! | [`load`] | what clients experience, and how evenly the nodes share it |
 //! | [`transfers`], [`anti_entropy`] | what the workers of all hosts do |
 //! | [`bulk`] | `/v1/admin/…`: reading and writing everything |
 //! | [`later`] | routes that are documented and not served by this version: 501 |
@@ -13,12 +14,13 @@
 pub mod anti_entropy;
 pub mod buckets;
 pub mod bulk;
-mod call;
+pub(crate) mod call;
 pub mod cluster;
 pub mod health;
 pub mod hints;
 pub mod kv;
 pub mod later;
+pub mod load;
 pub mod ring;
 pub mod transfers;
 

@@ -9,7 +9,7 @@
 //! | [`tree`] | `POST /v1/tree/digests`, `POST /v1/tree/keys` |
 //! | [`partitions`] | `GET /v1/partitions`, pages, hold, release and drop below it |
 //! | [`reap`] | `POST /v1/reap/check`, `POST /v1/reap` |
-//! | [`status`] | `GET /v1/ping`, `GET /v1/store` |
+//! | [`status`] | `GET /v1/ping`, `GET /v1/store`, `GET /v1/load` |
 
 pub mod coordinate;
 pub mod hints;
@@ -29,6 +29,7 @@ use dynamo_core::limits::PEER_MESSAGE_BYTES_MAX;
 use dynamo_core::ring::RingVersion;
 use dynamo_core::wire::coordinate::{COORDINATE_GET_PATH, COORDINATE_PUT_PATH};
 use dynamo_core::wire::headers::RING_VERSION;
+use dynamo_core::wire::load::LOAD_PATH;
 use dynamo_core::wire::partition::{
     PARTITION_PAGE_PATH, PARTITIONS_DROP_PATH, PARTITIONS_HOLD_PATH, PARTITIONS_PATH,
     PARTITIONS_RELEASE_PATH,
@@ -90,6 +91,7 @@ pub fn router(
         .route("/v1/hints/sync-point", post(hints::set_sync_point))
         .route("/v1/hints/sync-point/{id}", get(hints::sync_point))
         .route("/v1/store", get(status::store))
+        .route(LOAD_PATH, get(status::load))
         .route_layer(admin.layer());
     let beside = pool("background", BACKGROUND_REQUESTS_MAX)?;
     let background = Router::new()

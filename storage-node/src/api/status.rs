@@ -6,6 +6,7 @@ use dynamo_core::id::{ClusterId, Incarnation, NodeId, StoreId};
 use dynamo_core::limits::TREE_LEAF_BITS;
 use dynamo_core::ring::RingVersion;
 use dynamo_core::time::WallMs;
+use dynamo_core::wire::load::LoadDocument;
 use dynamo_core::wire::tree::TreeState;
 use serde::{Deserialize, Serialize};
 use service_kit::http::error::Problem;
@@ -111,4 +112,9 @@ pub async fn store(State(api): State<Api>) -> Result<Json<StoreDocument>, Proble
             last_full_ms: tree.last_full,
         },
     }))
+}
+
+/// `GET /v1/load`.
+pub async fn load(State(api): State<Api>) -> Json<LoadDocument> {
+    Json(LoadDocument { node: api.node.me, windows: api.node.load.windows() })
 }

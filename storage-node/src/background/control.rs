@@ -6,13 +6,16 @@ use std::time::Duration;
 
 use dynamo_core::admission::{Sample, SliceController};
 use service_kit::shutdown::Shutdown;
+use service_kit::window::{Growth, Window};
 
-use super::window::{Growth, Window};
 use crate::metrics::{Metrics, RequestEnd, RequestMetrics};
 use crate::node::Node;
 
 /// Pause between two samples.
 const TICK: Duration = Duration::from_secs(1);
+
+/// What a sample looks back on: a minute.
+const TICKS: usize = 60;
 
 /// What the samples are made of.
 struct Senses {
@@ -30,10 +33,10 @@ impl Senses {
         let kinds = [&coordinator.get, &coordinator.put, &coordinator.delete];
         let files = [&metrics.records_file, &metrics.hints_file];
         Self {
-            foreground: Window::new(kinds.into_iter().flat_map(of).collect()),
-            commits: Window::new(files.map(|file| file.commit_seconds.clone()).to_vec()),
-            waits: Window::new(files.map(|file| file.queue_wait_seconds.clone()).to_vec()),
-            failures: Growth::default(),
+            foreground: Window::new(kinds.into_iter().flat_map(of).collect(), TICKS),
+            commits: Window::new(files.map(|file| file.commit_seconds.clone()).to_vec(), TICKS),
+            waits: Window::new(files.map(|file| file.queue_wait_seconds.clone()).to_vec(), TICKS),
+            failures: Growth::new(TICKS),
         }
     }
 
@@ -45,12 +48,18 @@ impl Senses {
         let commits: u64 = files.iter().map(|file| file.failures.get() + file.rejected.get()).sum();
         let failures = commits + metrics.store.read_failures.get();
         Sample {
-            foreground_p99_ms: self.foreground.percentile_ms(99),
-            store_p99_ms: self.commits.percentile_ms(99),
+            foreground_p99_ms: ms(&self.foreground, 990),
+            store_p99_ms: ms(&self.commits, 990),
             failures: self.failures.tick(failures),
-            queue_wait_ms: self.waits.percentile_ms(100).unwrap_or(0),
+            queue_wait_ms: ms(&self.waits, 1000).unwrap_or(0),
         }
     }
+}
+
+/// A quantile in milliseconds, rounded up.
+fn ms(window: &Window, milli: u64) -> Option<u64> {
+    let micros = window.quantile(milli)?.as_micros().div_ceil(1000);
+    Some(u64::try_from(micros).unwrap_or(u64::MAX))
 }
 
 /// Runs the loop until the stop.

@@ -4,8 +4,8 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`window`] | what was measured over the last minute |
 //! | [`control`] | feeding the controller once a second |
+//! | [`load`] | how many operations there were lately |
 //! | [`scrub`] | comparing tree and records, in time |
 //!
 //! Here is only the waiting: a slice is a value, and dropping it makes room for the next one.
@@ -13,8 +13,8 @@
 //! [`SliceController`]: dynamo_core::admission::SliceController
 
 pub mod control;
+pub mod load;
 pub mod scrub;
-pub mod window;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

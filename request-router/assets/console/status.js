@@ -1,0 +1,74 @@
+// The strip above every page, the freshness of what is shown, and what could not be asked.
+
+import { NAMES, sources } from './cluster.js';
+import { h, put, state } from './dom.js';
+import { ago, bytes, duration, number, plural } from './format.js';
+
+const STATES = {
+  healthy: ['ok', 'Healthy', 'Every replica is in its place and reachable.'],
+  degraded: ['warn', 'Degraded', 'A replica is away or on its way; every partition has its quorum.'],
+  unavailable: ['bad', 'Unavailable', 'Some partition has lost its quorum of primaries.'],
+};
+
+const tile = (label, value, below, kind = '') =>
+  h('div.tile', { class: kind }, h('dt', {}, label), h('dd', {}, h('span.value', {}, value), h('span.below', {}, below ?? '\u00a0')));
+
+const of = (part, whole) => [number(part), h('span.of', {}, ` of ${number(whole)}`)];
+
+function tiles() {
+  const { health, hints, exchange, cluster } = sources;
+  const now = health.data;
+  const [kind, word, why] = STATES[now?.status] ?? ['none', '–', 'Not known yet'];
+  const lag = exchange.data?.lag_ms;
+  const staged = cluster.data?.staged ?? 0;
+  return h('dl', {},
+    tile('Status', state(kind, word, why), staged ? h('a', { href: '#membership' }, `${plural(staged, 'change')} staged`) : why.split(/[;.]/)[0], kind),
+    tile('Nodes reachable', now ? of(now.nodes_reachable, now.nodes) : '–', now && now.nodes_reachable < now.nodes ? `${number(now.nodes - now.nodes_reachable)} unreachable` : 'all of them', now && now.nodes_reachable < now.nodes ? 'warn' : ''),
+    tile('Partitions complete', now ? of(now.partitions_all_ok, now.partitions) : '–', now ? `${number(now.partitions_quorum_ok)} with a quorum` : null, now && now.partitions_quorum_ok < now.partitions ? 'bad' : ''),
+    tile('Pending moves', number(now?.pending_moves), now?.pending_moves ? h('a', { href: '#movement' }, 'see what moves') : 'nothing moves'),
+    tile('Hints waiting', number(now?.hints ?? hints.data?.hints), hints.data?.hints ? bytes(hints.data.bytes) : 'nothing to hand over'),
+    tile('All replicas equal', lag === undefined || lag === null ? '–' : `${duration(lag)} ago`,
+      exchange.data ? (lag === undefined || lag === null ? unknownLag(exchange.data) : `asked ${duration(Date.now() - exchange.at)} ago`) : null));
+}
+
+const unknownLag = (data) => (data.silent ? `${plural(data.silent, 'worker')} silent` : 'no full round yet');
+
+// What is being asked and cannot be had, one line each; the last answers stay in view.
+function alarms() {
+  const failing = Object.values(sources).filter((source) => source.error && source.wanted());
+  if (failing.length === 0) return [];
+  const lines = failing.map((source) => h('li', { 'data-key': source.name },
+    h('strong', {}, NAMES[source.name]), ': ', source.error.message, '. ',
+    source.at ? ['What is shown is from ', ago(source.at), '. '] : 'Nothing is known yet. ',
+    source.retryIn > 1000 ? `Next try in ${duration(source.retryIn)}.` : 'Trying again.'));
+  const all = failing.length > 1 && failing.every((source) => source.error.message === failing[0].error.message);
+  const shown = all
+    ? h('p', {}, h('strong', {}, failing[0].error.message.replace(/^./, (first) => first.toUpperCase())), '. ',
+      failing.some((source) => source.at) ? ['What is shown is from ', ago(Math.max(...failing.map((source) => source.at ?? 0))), '. '] : '',
+      failing[0].retryIn > 1000 ? `Next try in ${duration(failing[0].retryIn)}.` : 'Trying again.')
+    : h('ul', {}, lines);
+  const retry = () => failing.forEach((source) => source.now());
+  return h('div.note.bad', {}, h('div', {}, shown), h('button', { type: 'button', onclick: retry }, 'Try now'));
+}
+
+function freshness() {
+  if (document.hidden) return state('none', 'paused');
+  const { health } = sources;
+  if (health.at === null) return state(health.error ? 'bad' : 'wait', health.error ? 'no answer' : 'asking');
+  const age = Date.now() - health.at;
+  if (health.error || health.stale) return state('bad', `stale: ${duration(age)} old`);
+  const late = Object.values(sources).find((source) => source.stale || (source.error && source.wanted()));
+  return late ? state('warn', `live, but ${NAMES[late.name]}`) : state('ok', 'live');
+}
+
+export function showStatus() {
+  put(document.getElementById('strip'), tiles());
+  put(document.getElementById('alarms'), alarms());
+  put(document.getElementById('freshness'), freshness());
+  const { health, cluster, ring } = sources;
+  document.body.classList.toggle('stale', Boolean(health.at && (health.error || health.stale)));
+  const id = cluster.data?.cluster ?? ring.data?.cluster;
+  if (id) put(document.getElementById('cluster-name'), h('span', { title: `cluster ${id}` }, `${id.slice(0, 8)}… · ring ${(ring.data ?? cluster.data).version.split('-')[0]}`));
+  const word = STATES[health.data?.status]?.[1];
+  document.title = word && word !== 'Healthy' ? `${word} – Atoll` : 'Atoll';
+}
