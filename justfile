@@ -31,6 +31,10 @@ sim COUNT="2000":
 chaos:
     tests/chaos/run
 
+# The web console in a real browser; writes screenshots.
+console *ARGS:
+    tests/console/run {{ARGS}}
+
 # The Helm chart, without a cluster.
 chart:
     tests/deploy/run chart

@@ -10,7 +10,8 @@ export const sources = {
   hints: new Source('hints', 'v1/hints', { every: 2000 }),
   cluster: new Source('cluster', 'v1/cluster', { every: 3000 }),
   ring: new Source('ring', 'v1/ring', { every: 3000, tagged: true }),
-  exchange: new Source('exchange', 'v1/anti-entropy', { every: 10_000 }),
+  equal: new Source('equal', 'v1/anti-entropy?summary=true', { every: 5000 }),
+  exchange: new Source('exchange', 'v1/anti-entropy', { every: 5000, wanted: on('movement') }),
   transfers: new Source('transfers', 'v1/transfers', { every: 3000, wanted: on('movement') }),
   stats: new Source('stats', 'v1/stats', { every: 1000, wanted: on('overview') }),
   load: new Source('load', 'v1/cluster/load', { every: 5000, wanted: on('overview') }),
@@ -22,7 +23,7 @@ export const sources = {
 
 // For people: what each source is about.
 export const NAMES = {
-  health: 'health', hints: 'hints', cluster: 'members', ring: 'the ring', exchange: 'exchanges',
+  health: 'health', hints: 'hints', cluster: 'members', ring: 'the ring', equal: 'equality of replicas', exchange: 'exchanges',
   transfers: 'moves', stats: 'request rates', load: 'load of the nodes', plan: 'the plan',
 };
 

@@ -82,7 +82,8 @@ const RESULTS = { record: ['ok', 'has it'], absent: ['none', 'has nothing'] };
 function placement(place, found) {
   const { byId } = nodes();
   const replicas = new Map((found?.replicas ?? []).map((replica) => [replica.node, replica]));
-  const digests = new Set([...replicas.values()].map((replica) => replica.digest ?? '-'));
+  const answered = [...replicas.values()].filter((replica) => replica.result in RESULTS);
+  const digests = new Set(answered.map((replica) => replica.digest ?? 'nothing'));
   const dots = [...new Set([...replicas.values()].flatMap((replica) => replica.siblings ?? []))].sort();
   // Fallbacks that took no part are counted, not listed.
   const listed = place.list.filter((entry, index) => entry.role !== 'fallback' || replicas.has(entry.node) || index < place.n + 2);
@@ -106,7 +107,9 @@ function placement(place, found) {
   });
   return h('section.card', { 'aria-labelledby': 'place-title' },
     h('div.card-head', {}, h('h2', { id: 'place-title' }, `Partition ${place.partition}`), h('p.quiet.small', {}, `n = ${place.n}, ring ${place.ring_version.split('-')[0]}, position `, h('code', {}, place.position))),
-    found && h('p', {}, replicas.size > 1 && (digests.size === 1 ? state('ok', 'All replicas that were asked are equal.') : state('warn', 'Replicas differ; this read repairs those that are behind.'))),
+    answered.length > 1 && h('p', {}, digests.size > 1
+      ? state('warn', 'Replicas differ; this read repairs those that are behind.')
+      : state('ok', answered.length < replicas.size ? 'All replicas that answered are equal.' : 'All replicas are equal.')),
     table({
       caption: 'Preference list and replicas',
       columns: [{ head: '#', label: 'Place', num: true }, { head: 'Node' }, { head: 'Zone' }, { head: 'Role' }, { head: 'Reachable' }, { head: 'Partition' }, { head: 'Replica' }, { head: 'Versions' }, { head: 'Digest' }],

@@ -87,7 +87,8 @@ function moveWords(data) {
 // One line per node that gets or gives up something.
 function busy(data, byId) {
   const rows = data.nodes.filter(({ report }) => report && Object.entries(report.totals).some(([name, count]) => name !== 'held' && count > 0));
-  if (rows.length === 0) return h('p.calm', {}, state('ok', 'Every node holds what it owns, and has given up what it does not.'));
+  const whose = data.silent ? 'Every node that answers' : 'Every node';
+  if (rows.length === 0) return h('p', {}, state('ok', `${whose} holds what it owns, and nothing else.`));
   return table({
     caption: 'Moves by node',
     columns: [{ head: 'Node' }, { head: 'Partitions held' }, { head: 'To copy', num: true }, { head: 'To give up', num: true }, { head: 'Records copied', num: true }, { head: 'Size', num: true }],

@@ -5,9 +5,9 @@ import { h, put, state } from './dom.js';
 import { ago, bytes, duration, number, plural } from './format.js';
 
 const STATES = {
-  healthy: ['ok', 'Healthy', 'Every replica is in its place and reachable.'],
-  degraded: ['warn', 'Degraded', 'A replica is away or on its way; every partition has its quorum.'],
-  unavailable: ['bad', 'Unavailable', 'Some partition has lost its quorum of primaries.'],
+  healthy: ['ok', 'Healthy', 'every replica in place', 'Every replica is in its place and reachable.'],
+  degraded: ['warn', 'Degraded', 'a replica is missing', 'A replica is away or on its way; every partition has its quorum.'],
+  unavailable: ['bad', 'Unavailable', 'a quorum is lost', 'Some partition has lost its quorum of primaries; fallbacks may still take writes.'],
 };
 
 const tile = (label, value, below, kind = '') =>
@@ -16,19 +16,19 @@ const tile = (label, value, below, kind = '') =>
 const of = (part, whole) => [number(part), h('span.of', {}, ` of ${number(whole)}`)];
 
 function tiles() {
-  const { health, hints, exchange, cluster } = sources;
+  const { health, hints, equal, cluster } = sources;
   const now = health.data;
-  const [kind, word, why] = STATES[now?.status] ?? ['none', '–', 'Not known yet'];
-  const lag = exchange.data?.lag_ms;
+  const [kind, word, brief, why] = STATES[now?.status] ?? ['none', '–', 'not known yet', null];
+  const lag = equal.data?.lag_ms;
   const staged = cluster.data?.staged ?? 0;
   return h('dl', {},
-    tile('Status', state(kind, word, why), staged ? h('a', { href: '#membership' }, `${plural(staged, 'change')} staged`) : why.split(/[;.]/)[0], kind),
+    tile('Status', state(kind, word, why), staged ? h('a', { href: '#membership' }, `${plural(staged, 'change')} staged`) : brief, kind),
     tile('Nodes reachable', now ? of(now.nodes_reachable, now.nodes) : '–', now && now.nodes_reachable < now.nodes ? `${number(now.nodes - now.nodes_reachable)} unreachable` : 'all of them', now && now.nodes_reachable < now.nodes ? 'warn' : ''),
     tile('Partitions complete', now ? of(now.partitions_all_ok, now.partitions) : '–', now ? `${number(now.partitions_quorum_ok)} with a quorum` : null, now && now.partitions_quorum_ok < now.partitions ? 'bad' : ''),
     tile('Pending moves', number(now?.pending_moves), now?.pending_moves ? h('a', { href: '#movement' }, 'see what moves') : 'nothing moves'),
     tile('Hints waiting', number(now?.hints ?? hints.data?.hints), hints.data?.hints ? bytes(hints.data.bytes) : 'nothing to hand over'),
     tile('All replicas equal', lag === undefined || lag === null ? '–' : `${duration(lag)} ago`,
-      exchange.data ? (lag === undefined || lag === null ? unknownLag(exchange.data) : `asked ${duration(Date.now() - exchange.at)} ago`) : null));
+      equal.data ? (lag === undefined || lag === null ? unknownLag(equal.data) : `asked ${duration(Date.now() - equal.at)} ago`) : null));
 }
 
 const unknownLag = (data) => (data.silent ? `${plural(data.silent, 'worker')} silent` : 'no full round yet');

@@ -16,12 +16,14 @@ use uuid::Uuid;
 use super::call::Call;
 use super::fresh_json;
 use crate::fan_out::{NodeAnswer, Question, Said, reports};
+use crate::request::query::Query;
 use crate::state::App;
 
 /// Progress of anti-entropy
 ///
 /// How far the replicas of all nodes have been compared, and how long ago all were equal.
 #[utoipa::path(get, path = "/v1/anti-entropy", tag = "cluster",
+    params(("summary" = Option<bool>, Query, description = "leave out partners and partitions")),
     responses((status = 200, description = "The state of all workers that answer", body = Object)))]
 pub async fn anti_entropy(State(app): State<App>, request: Request) -> Response {
     let (call, _) = Call::begin(&app, request);
@@ -30,10 +32,19 @@ pub async fn anti_entropy(State(app): State<App>, request: Request) -> Response 
 }
 
 async fn status(call: &Call<'_>) -> Result<ClusterAntiEntropy, Problem> {
-    call.no_parameters()?;
+    let query = Query::parse(call.query(), &["summary"])?;
+    let summary = query.switch("summary")?.unwrap_or(false);
     let ring = call.app.ring()?;
     let question = Question::workers(Method::GET, ANTI_ENTROPY_PATH);
-    Ok(ClusterAntiEntropy::of(reports(call.app.ask_all(&ring, question).await)))
+    let mut status = ClusterAntiEntropy::of(reports(call.app.ask_all(&ring, question).await));
+    // Of hundreds of nodes they are megabytes.
+    for report in
+        status.nodes.iter_mut().filter_map(|node| node.report.as_mut()).filter(|_| summary)
+    {
+        report.peers = Vec::new();
+        report.partitions = Vec::new();
+    }
+    Ok(status)
 }
 
 /// Compare and repair at once

@@ -9,6 +9,7 @@ mod answers;
 mod bad_input;
 mod bad_requests;
 mod bulk;
+mod console;
 mod operations;
 mod properties;
 mod refusals;

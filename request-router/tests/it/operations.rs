@@ -75,6 +75,11 @@ fn anti_entropy_is_as_old_as_its_oldest_part() {
         (&sum["keys_repaired"], &sum["running"], &sum["bytes"]),
         (&4.into(), &2.into(), &154.into())
     );
+    assert_eq!(sum["nodes"][0]["report"]["peers"].as_array().unwrap().len(), 1);
+    let short = cluster.get("/v1/anti-entropy?summary=true").json();
+    assert_eq!((&short["lag_ms"], &short["keys_repaired"]), (&900.into(), &4.into()));
+    assert_eq!(short["nodes"][0]["report"]["peers"], serde_json::json!([]));
+    assert_eq!(cluster.get("/v1/anti-entropy?summary=2").status, 400);
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod agent;
 mod client;
 mod cluster;
 mod handoff;
+mod load;
 mod movement;
 mod objects;
 mod quarantine;

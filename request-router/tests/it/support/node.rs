@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -20,6 +20,7 @@ use dynamo_core::clock::record::{Content, Record, Value};
 use dynamo_core::conditions::check_condition;
 use dynamo_core::id::NodeId;
 use dynamo_core::key::ObjectKey;
+use dynamo_core::limits::LOAD_WINDOWS_S;
 use dynamo_core::params::{Durability, Reconciliation};
 use dynamo_core::replica::{PutCommand, PutRefusal, coordinate_put};
 use dynamo_core::time::WallMs;
@@ -28,6 +29,7 @@ use dynamo_core::wire::coordinate::{
     ContentDto, Evidence, GetAnswer, GetMessage, PutAnswer, PutMessage, ReplicaView,
 };
 use dynamo_core::wire::frame::{decode_frame, encode_frame};
+use dynamo_core::wire::load::{LOAD_PATH, LoadDocument, LoadWindow};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use service_kit::http::error::{ErrorCode, Outcome, Problem, ReplicaResult};
 use service_kit::time::Clock;
@@ -61,6 +63,8 @@ pub(crate) struct Node {
     seen: AtomicUsize,
     pings: AtomicUsize,
     heads: Mutex<Vec<HeaderMap>>,
+    /// Operations that it says it had.
+    load: AtomicU64,
     /// What it keeps as a replica, for the requests of a backup or verification.
     pub(super) replicas: Mutex<HashMap<ObjectKey, Record>>,
     /// What its worker says and was told.
@@ -79,6 +83,7 @@ impl Node {
             seen: AtomicUsize::new(0),
             pings: AtomicUsize::new(0),
             heads: Mutex::default(),
+            load: AtomicU64::new(0),
             replicas: Mutex::default(),
             worker: Mutex::default(),
         });
@@ -87,6 +92,7 @@ impl Node {
             .route("/v1/coordinate/put", post(coordinate))
             .route("/v1/ping", get(ping))
             .route("/v1/hints", get(hints))
+            .route(LOAD_PATH, get(load))
             .route("/v1/hints/sync-point", post(set_sync_point))
             .route("/v1/hints/sync-point/{id}", get(sync_point))
             .merge(store::routes())
@@ -112,6 +118,11 @@ impl Node {
 
     pub(crate) fn pings(&self) -> usize {
         self.pings.load(Ordering::Relaxed)
+    }
+
+    /// Has it say that it had so many operations in each window.
+    pub(crate) fn load(&self, operations: u64) {
+        self.load.store(operations, Ordering::Relaxed);
     }
 
     /// The headers of the last request to coordinate.
@@ -170,6 +181,15 @@ async fn ping(State(node): State<Arc<Node>>) -> Response {
         std::future::pending::<()>().await;
     }
     "{}".into_response()
+}
+
+async fn load(State(node): State<Arc<Node>>) -> axum::Json<LoadDocument> {
+    if matches!(*node.mode.lock().unwrap(), Mode::Frozen) {
+        std::future::pending::<()>().await;
+    }
+    let replica = node.load.load(Ordering::Relaxed);
+    let window = |window_s| LoadWindow { window_s, seconds: window_s, coordinated: 0, replica };
+    axum::Json(LoadDocument { node: node.id, windows: LOAD_WINDOWS_S.map(window).to_vec() })
 }
 
 async fn hints(State(node): State<Arc<Node>>) -> Response {
