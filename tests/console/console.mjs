@@ -33,7 +33,7 @@ page.on('pageerror', (error) => complaints.push(`uncaught: ${error.stack}`));
 page.on('request', (request) => new URL(request.url()).origin === origin || elsewhere.push(request.url()));
 
 const shoot = (name) => page.screenshot({ path: join(screenshots, `${name}.png`), fullPage: true });
-const text = (selector) => page.locator(selector).innerText();
+const text = (selector) => page.locator(selector).textContent();
 const sees = (selector, pattern) => page.locator(selector).filter({ hasText: pattern }).first().waitFor();
 const tile = (label) => page.locator('.tile', { has: page.locator('dt', { hasText: label }) });
 const goTo = async (name) => {
@@ -252,6 +252,7 @@ step('a phone shows all of it without scrolling sideways', async () => {
 step('an endpoint that fails is said, and the rest stays', async () => {
   await page.goto(`${origin}/console/#overview`);
   await sees('#requests .operation', /Reads/);
+  await sees('#nodes tbody tr', /host-1/);
   await page.route('**/v1/stats', (route) => route.fulfill({ status: 503, contentType: 'application/problem+json', body: JSON.stringify({ title: 'Overloaded', status: 503, code: 'overloaded', detail: 'too many requests' }) }));
   await sees('#alarms', /request rates: too many requests \(503 overloaded\)/);
   assert.match(await text('#nodes'), /host-1/);
@@ -377,7 +378,7 @@ try {
       console.log(`ok ${name}`);
     } catch (error) {
       failed += 1;
-      console.error(`FAILED ${name}\n${error.stack}\ncomplaints: ${complaints.splice(0).join('\n')}`);
+      console.error(`FAILED ${name}\n${error.stack}\ncomplaints: ${[...new Set(complaints.splice(0))].join('\n')}`);
       await shoot('failed').catch(() => {});
       break;
     }

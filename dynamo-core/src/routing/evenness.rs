@@ -72,9 +72,11 @@ impl Evenness {
     }
 }
 
+/// Rounded towards zero, so that nobody is out of balance by rounding.
 fn deviation_milli(had: u128, due: u128) -> i64 {
-    let of_due = had.saturating_mul(1000).checked_div(due).unwrap_or(0);
-    i64::try_from(of_due).unwrap_or(i64::MAX).saturating_sub(1000)
+    let off = had.abs_diff(due).saturating_mul(1000).checked_div(due).unwrap_or(0);
+    let off = i64::try_from(off).unwrap_or(i64::MAX);
+    if had < due { -off } else { off }
 }
 
 #[cfg(test)]

@@ -176,7 +176,7 @@ mod tests {
         let minute = &load.windows[0];
         assert_eq!((minute.window_s, minute.operations, minute.judged), (60, 1800, true));
         let deviations: Vec<_> = minute.nodes.iter().map(|n| n.deviation_milli).collect();
-        assert_eq!(deviations, [Some(-131), Some(130)]);
+        assert_eq!(deviations, [Some(-130), Some(130)]);
         assert_eq!((minute.imbalance_milli, minute.nodes[0].name.as_str()), (0, "host-1"));
         let json = serde_json::to_string(&load).unwrap();
         assert_eq!(serde_json::from_str::<ClusterLoad>(&json).unwrap(), load);

@@ -84,22 +84,26 @@ function stage(event) {
   act(async () => {
     const { staged } = await askJson('v1/cluster/stage', { method: 'POST', json: change(event.target) });
     message = note('ok', `Staged; ${plural(staged.length, 'change')} in all.`);
+    return staged.length;
   });
 }
 
-// Runs one action at a time, says how it ended, and asks for the news.
+// Runs one action at a time, says how it ended, and asks for the news. The action returns how many
+// changes are staged after it, where it knows.
 async function act(action) {
   if (busy) return;
   busy = true;
+  let staged;
   try {
-    await action();
+    staged = await action();
   } catch (error) {
     if (!(error instanceof Failure)) console.error(error);
     message = note('bad', error.message);
   }
   busy = false;
-  sources.cluster.now();
-  if (sources.cluster.data) sources.plan.now();
+  sources.cluster.anew((data) => { data.staged = staged ?? data.staged; });
+  if (staged === 0) sources.plan.data = null;
+  sources.plan.anew();
   render();
 }
 
@@ -107,7 +111,7 @@ function plan() {
   const staged = sources.cluster.data?.staged ?? 0;
   const { data, at, error } = sources.plan;
   const head = (words, ...buttons) => h('div.card-head', {}, h('h2', { id: 'plan-title' }, 'Plan'), h('p.quiet.small', {}, words), h('div.buttons', {}, buttons));
-  if (staged === 0) return [head(''), h('p.quiet', {}, sources.cluster.data ? 'Nothing is staged.' : 'Asking for what is staged …')];
+  if (staged === 0 || gone(error)) return [head(''), h('p.quiet', {}, sources.cluster.data ? 'Nothing is staged.' : 'Asking for what is staged …')];
   const drop = h('button.plain', { type: 'button', onclick: dropAll }, 'Drop staged');
   if (!data || error) return [head(plural(staged, 'staged change'), drop), error ? note('bad', `There is no plan: ${error.message}`) : h('p.quiet', {}, 'Asking for the plan …')];
   const { byId } = nodes();
@@ -118,6 +122,9 @@ function plan() {
     replicasNote(data),
   ];
 }
+
+// Somebody else committed or dropped it; the number of staged changes will follow.
+export const gone = (error) => error?.status === 409;
 
 function replicasNote(data) {
   const n = defaults()?.n;
@@ -138,11 +145,12 @@ async function commitPlan() {
     try {
       const { version } = await askJson('v1/cluster/commit', { method: 'POST', headers: { 'If-Match': `"${looked.plan}"` } });
       message = note('ok', `Committed: ring ${version.split('-')[0]}. `, h('a', { href: '#movement' }, 'See what moves'), '.');
-      sources.plan.data = null;
       for (const name of ['ring', 'health']) sources[name].now();
+      return 0;
     } catch (error) {
       if (error.status !== 412) throw error;
       message = note('warn', 'Nothing was done: the plan has changed since you looked at it. Look at the new one below.');
+      return undefined;
     }
   });
 }
@@ -152,7 +160,7 @@ async function dropAll() {
   if (!(await confirm('Drop what is staged?', h('p', {}, `${plural(staged, 'staged change')}, also those of others, will be forgotten. The cluster stays as it is.`), 'Drop', 'danger'))) return;
   act(async () => {
     await ask('v1/cluster/stage', { method: 'DELETE' });
-    sources.plan.data = null;
     message = note('ok', 'Nothing is staged any more.');
+    return 0;
   });
 }

@@ -5,8 +5,11 @@ import { nameOf, nodes, sources } from './cluster.js';
 import { h, note, put, state, swatch, table } from './dom.js';
 import { ago, bytes, duration, number, plural } from './format.js';
 
-// Rows of partitions in view; a table of thousands helps nobody.
+// Rows in view: the first ones, and all that make sense where somebody asks for more.
+const ROWS_FIRST = 25;
 const ROWS_MAX = 200;
+
+let rowsShown = ROWS_FIRST;
 
 const INCOMING = ['waiting', 'no_holder', 'offered', 'copying', 'closing'];
 const WORDS = {
@@ -62,7 +65,7 @@ function moves(byId) {
     rows.length > 0 && table({
       caption: 'Partitions on the move',
       columns: [{ head: 'Partition', num: true }, { head: 'Node' }, { head: 'State' }, { head: 'From or with' }, { head: 'Copied' }, { head: 'Records', num: true }, { head: 'Size', num: true }, { head: 'Left', num: true }, { head: 'Trouble' }],
-      rows: rows.slice(0, ROWS_MAX).map((view) => ({
+      rows: rows.slice(0, rowsShown).map((view) => ({
         key: `${view.node}-${view.partition}`,
         cells: [
           number(view.partition), node(view.node, byId), state(...(WORDS[view.state] ?? ['none', view.state])),
@@ -74,7 +77,9 @@ function moves(byId) {
         ],
       })),
     }),
-    rows.length > ROWS_MAX && h('p.quiet.small', {}, `${number(rows.length - ROWS_MAX)} more are not shown; atoll transfers lists all.`),
+    rows.length > rowsShown && (rowsShown === ROWS_FIRST
+      ? h('p', {}, h('button', { type: 'button', onclick: () => { rowsShown = ROWS_MAX; render(); } }, `Show ${number(Math.min(rows.length, ROWS_MAX) - rowsShown)} more`))
+      : h('p.quiet.small', {}, `${number(rows.length - rowsShown)} more are not shown; atoll transfers lists all.`)),
   ];
 }
 

@@ -13,7 +13,15 @@ export class Source {
   // recognised by their entity tag, and not read again.
   constructor(name, path, { every, wanted = () => true, tagged = false }) {
     Object.assign(this, { name, path, every, wanted, tagged });
-    Object.assign(this, { data: null, at: null, error: null, failures: 0, etag: null, asking: false, timer: null, due: 0 });
+    Object.assign(this, { data: null, at: null, error: null, failures: 0, etag: null, asking: false, timer: null, due: 0, turn: 0 });
+  }
+
+  // Takes over what an action has just said, asks at once for the rest, and does not believe an
+  // answer that is on its way since before.
+  anew(change) {
+    this.turn += 1;
+    if (this.data) change?.(this.data);
+    this.now();
   }
 
   // Asks at once, whatever the pace.
@@ -53,11 +61,13 @@ export class Source {
   }
 
   async #ask() {
+    const { turn } = this;
     try {
-      if (this.tagged) await this.#askTagged();
-      else this.data = await askJson(this.path);
-      Object.assign(this, { at: Date.now(), error: null, failures: 0 });
+      const data = this.tagged ? await this.#askTagged() : await askJson(this.path);
+      if (turn !== this.turn) return;
+      Object.assign(this, { data, at: Date.now(), error: null, failures: 0 });
     } catch (error) {
+      if (turn !== this.turn) return;
       // Anything but a Failure is a mistake in this page; it must show, too.
       if (!(error instanceof Failure)) console.error(error);
       this.error = error;
@@ -67,9 +77,10 @@ export class Source {
 
   async #askTagged() {
     const response = await ask(this.path, { headers: this.etag ? { 'If-None-Match': this.etag } : {} });
-    if (response.status === 304) return;
-    this.data = await response.json();
+    if (response.status === 304) return this.data;
+    const data = await response.json();
     this.etag = response.headers.get('ETag');
+    return data;
   }
 
   #plan(pause = this.#pause()) {

@@ -2,6 +2,7 @@
 
 import { NAMES, sources } from './cluster.js';
 import { h, put, state } from './dom.js';
+import { gone } from './membership.js';
 import { ago, bytes, duration, number, plural } from './format.js';
 
 const STATES = {
@@ -33,9 +34,10 @@ function tiles() {
 
 const unknownLag = (data) => (data.silent ? `${plural(data.silent, 'worker')} silent` : 'no full round yet');
 
+const trouble = () => Object.values(sources).filter((source) => source.error && source.wanted() && !(source.name === 'plan' && gone(source.error)));
+
 // What is being asked and cannot be had, one line each; the last answers stay in view.
-function alarms() {
-  const failing = Object.values(sources).filter((source) => source.error && source.wanted());
+function alarms(failing) {
   if (failing.length === 0) return [];
   const lines = failing.map((source) => h('li', { 'data-key': source.name },
     h('strong', {}, NAMES[source.name]), ': ', source.error.message, '. ',
@@ -51,20 +53,30 @@ function alarms() {
   return h('div.note.bad', {}, h('div', {}, shown), h('button', { type: 'button', onclick: retry }, 'Try now'));
 }
 
-function freshness() {
+function freshness(failing) {
   if (document.hidden) return state('none', 'paused');
   const { health } = sources;
   if (health.at === null) return state(health.error ? 'bad' : 'wait', health.error ? 'no answer' : 'asking');
   const age = Date.now() - health.at;
   if (health.error || health.stale) return state('bad', `stale: ${duration(age)} old`);
-  const late = Object.values(sources).find((source) => source.stale || (source.error && source.wanted()));
+  const late = failing[0] ?? Object.values(sources).find((source) => source.stale);
   return late ? state('warn', `live, but ${NAMES[late.name]}`) : state('ok', 'live');
 }
 
+// For those who listen: said when it changes, and not when an age grows.
+function speak(failing) {
+  const words = failing.length > 0
+    ? `Cannot be asked: ${failing.map((source) => NAMES[source.name]).join(', ')}`
+    : `The cluster is ${sources.health.data?.status ?? 'not known yet'}`;
+  put(document.getElementById('spoken'), words);
+}
+
 export function showStatus() {
+  const failing = trouble();
+  speak(failing);
   put(document.getElementById('strip'), tiles());
-  put(document.getElementById('alarms'), alarms());
-  put(document.getElementById('freshness'), freshness());
+  put(document.getElementById('alarms'), alarms(failing));
+  put(document.getElementById('freshness'), freshness(failing));
   const { health, cluster, ring } = sources;
   document.body.classList.toggle('stale', Boolean(health.at && (health.error || health.stale)));
   const id = cluster.data?.cluster ?? ring.data?.cluster;

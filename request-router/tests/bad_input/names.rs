@@ -34,7 +34,7 @@ fn paths() -> Vec<Row> {
         ),
         Row::refused("49 doubled slashes", get("//v1//kv/b/k"), 404, "not_found"),
         Row::refused("49 unknown version", get("/v2/kv/b/k"), 404, "not_found"),
-        Row::refused("no such route", get("/console"), 404, "not_found"),
+        Row::refused("no such route", get("/nowhere"), 404, "not_found"),
         Row::refused("103 metrics on the client port", get("/metrics"), 404, "not_found"),
         Row::refused(
             "103 a peer's route",

@@ -128,7 +128,6 @@ fn the_description_and_the_metrics_are_served() {
     let document = cluster.get("/openapi.json");
     assert_eq!((document.status, document.header("content-type")), (200, Some("application/json")));
     assert!(document.json()["paths"]["/v1/kv/{bucket}/{key}"]["put"].is_object());
-    assert_eq!(cluster.get("/console").status, 404);
     assert_eq!(cluster.get("/readyz").status, 404, "health is on the other port");
 
     assert_eq!(request(cluster.health, "GET", "/readyz", &[], b"").status, 200);

@@ -141,7 +141,7 @@ fn the_load_is_that_of_all_members_that_answer() {
         };
         nodes.iter().map(one).collect()
     };
-    assert_eq!(out(&load), [(-167, true), (-167, true), (333, true)]);
+    assert_eq!(out(&load), [(-166, true), (-166, true), (333, true)]);
     assert_eq!((&load["silent"], &windows[0]["imbalance_milli"]), (&0.into(), &1000.into()));
     cluster.nodes[2].set(Mode::Frozen);
     let load = cluster.get("/v1/cluster/load").json();
