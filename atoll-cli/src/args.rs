@@ -144,6 +144,10 @@ pub enum Command {
     #[command(subcommand)]
     Bucket(cmd::bucket::BucketCommand),
 
+    /// API keys of clients, in a file that routers read
+    #[command(subcommand)]
+    Keys(cmd::keys::Keys),
+
     /// Measure a cluster
     Bench(cmd::bench::Bench),
 

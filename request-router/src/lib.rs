@@ -9,6 +9,7 @@
 //! | [`request`] | bytes of a request to checked values |
 //! | [`dispatch`], [`balance`], [`hedge_budget`], [`probe`] | the hop to a coordinator |
 //! | [`answer`] | a coordinator's answer to bytes for the client |
+//! | [`guard`] | API keys, and what each route needs |
 //! | [`api`], [`routes`], [`openapi`] | the routes and their description |
 //! | [`agent`], [`fan_out`], [`merge`] | the membership agent, all nodes at once, records put back |
 //! | [`ring_view`], [`state`], [`service`], [`config`] | what requests share, and how it starts |
@@ -27,6 +28,7 @@ pub mod balance;
 pub mod config;
 pub mod dispatch;
 pub mod fan_out;
+pub mod guard;
 pub mod hedge_budget;
 pub mod limits;
 pub mod merge;

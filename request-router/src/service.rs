@@ -3,8 +3,11 @@
 use std::sync::Arc;
 
 use axum::Router as HttpRouter;
+use axum::middleware::from_fn_with_state;
 use dynamo_core::id::{Incarnation, NodeId};
 use dynamo_core::wire::ring::RING_PATH;
+use service_kit::auth::api_keys::ApiKeys;
+use service_kit::auth::config::AuthMode;
 use service_kit::datadir::create_private_dir;
 use service_kit::http::admission::AdmissionPool;
 use service_kit::http::body::ByteBudget;
@@ -18,6 +21,7 @@ use service_kit::ring_watch::{RingWatch, RingWatchConfig, RingWatchDeps, RingWat
 use crate::balance::Balance;
 use crate::config::RouterConfig;
 use crate::fan_out::HintsRound;
+use crate::guard::{Guard, require_key};
 use crate::metrics::RouterMetrics;
 use crate::probe;
 use crate::ring_view::RingView;
@@ -44,9 +48,15 @@ impl Service for RequestRouter {
         let app = assemble(&context)?;
         let follower = tokio::spawn(follow_ring(app.clone(), context.readiness.clone()));
         let prober = tokio::spawn(probe::run(app.clone()));
+        let keys = app.keys.clone().map(|keys| keys.follow(context.shutdown.clone()));
+        let keys = tokio::spawn(async {
+            if let Some(following) = keys {
+                following.await
+            }
+        });
         let api = http_router(&context, app)?;
         let served = context.serve_pair(listeners, api, ServerLimits::client()).await;
-        for task in [follower, prober] {
+        for task in [follower, prober, keys] {
             if let Err(error) = task.await {
                 tracing::error!(%error, "a background task ended unexpectedly");
             }
@@ -67,7 +77,8 @@ fn assemble(context: &ServiceContext<RouterConfig>) -> Result<App, RunError> {
     };
     // A router is no node of the ring: its id only tells its messages from those of others.
     let me = NodeId::random(&mut { context.entropy });
-    let identity = PeerIdentity::new(me, Incarnation(0), ProcessRole::Router, None);
+    let identity = PeerIdentity::new(me, Incarnation(0), ProcessRole::Router, None)
+        .proven_by(context.peer_auth.clone());
     let clock = context.clock.clone();
     let peers = PeerClient::new(
         PeerConfig::default(),
@@ -83,6 +94,13 @@ fn assemble(context: &ServiceContext<RouterConfig>) -> Result<App, RunError> {
         shutdown: context.shutdown.clone(),
     };
     let version = |ring: &RingView| ring.view.version().number;
+    let keys = match (config.auth.mode, &config.auth.keys_file) {
+        (Some(AuthMode::Keys), Some(file)) => {
+            let metrics = context.reload_metrics.clone();
+            Some(ApiKeys::load(file, clock.clone(), &context.registry, metrics)?)
+        }
+        _ => None,
+    };
     let watch = RingWatch::start(watched, peers.clone(), deps, RingView::parse, version);
     Ok(App(Arc::new(Router {
         budget: ByteBudget::new(config.limits.body_bytes),
@@ -91,6 +109,7 @@ fn assemble(context: &ServiceContext<RouterConfig>) -> Result<App, RunError> {
         hints: HintsRound::default(),
         shutdown: context.shutdown.clone(),
         config,
+        keys,
         clock,
         peers,
         watch,
@@ -111,7 +130,11 @@ fn http_router(context: &ServiceContext<RouterConfig>, app: App) -> Result<HttpR
         router = router.merge(routes::router(pool).route_layer(admission.layer()));
     }
     let metrics = HttpMetrics::register(&context.registry, "api", context.clock.clone())?;
-    Ok(with_fallbacks(router).layer(metrics.layer()).with_state(app))
+    let mut router = with_fallbacks(router);
+    if let Some(keys) = app.keys.clone() {
+        router = router.layer(from_fn_with_state(Guard::new(keys), require_key));
+    }
+    Ok(router.layer(metrics.layer()).with_state(app))
 }
 
 /// Takes over what each new ring says: the cluster that our messages name, who is known at all,

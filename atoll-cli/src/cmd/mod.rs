@@ -11,6 +11,7 @@ pub(crate) mod get;
 pub(crate) mod health;
 pub(crate) mod hints;
 pub(crate) mod idle;
+pub(crate) mod keys;
 pub(crate) mod membership;
 pub(crate) mod object;
 pub(crate) mod plan;
@@ -48,8 +49,9 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
         Command::StorageNode(args) => return args.run(),
         Command::Membership(args) => return args.run(),
         Command::AntiEntropyWorker(args) => return args.run(),
-        Command::Bench(args) => return args.run(output),
+        Command::Bench(args) => return args.run(global.api_key, output),
         Command::Completions(args) => args.run(output),
+        Command::Keys(command) => command.run(output),
         Command::Version => version::run(output),
         Command::Dev(args) => block_on(dev::run(args, output)),
         Command::Idle => block_on(idle::run()),
@@ -106,6 +108,7 @@ async fn run_with_client(command: Command, global: &Global, output: Output) -> D
         | Command::Membership(_)
         | Command::AntiEntropyWorker(_)
         | Command::Completions(_)
+        | Command::Keys(_)
         | Command::Version => unreachable!("handled before a client is made"),
     }
 }

@@ -10,6 +10,7 @@ mod bad_input;
 mod bad_requests;
 mod bulk;
 mod operations;
+mod permissions;
 mod properties;
 mod refusals;
 mod routing;
