@@ -148,6 +148,10 @@ pub enum Command {
     #[command(subcommand)]
     Keys(cmd::keys::Keys),
 
+    /// The log of changes that a router keeps
+    #[command(subcommand)]
+    Audit(cmd::audit::Audit),
+
     /// Measure a cluster
     Bench(cmd::bench::Bench),
 

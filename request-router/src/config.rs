@@ -30,6 +30,8 @@ pub struct RouterConfig {
     pub data_dir: Option<PathBuf>,
     /// Whether refusals show what each replica answered. For development: clients learn node ids.
     pub expose_replicas: bool,
+    /// File that every change of the cluster is entered in, before and after it is made.
+    pub audit_file: Option<PathBuf>,
     /// Bounds.
     pub limits: LimitsConfig,
     /// How clients are known.
@@ -66,6 +68,7 @@ impl Default for RouterConfig {
             membership: "127.0.0.1:7720".to_owned(),
             data_dir: None,
             expose_replicas: false,
+            audit_file: None,
             limits: LimitsConfig::default(),
             auth: AuthConfig::default(),
             peer_auth: PeerAuthConfig::default(),

@@ -31,32 +31,56 @@ pub enum Need {
     Admin,
 }
 
+/// What each method of each route needs.
+#[derive(Debug, Clone)]
+pub struct Needs(Arc<HashMap<&'static str, Vec<(&'static str, Need)>>>);
+
+impl Needs {
+    /// Those of the table of routes.
+    #[must_use]
+    pub fn of_all_routes() -> Self {
+        let needs = routes::table().into_iter().map(|route| (route.pattern, route.methods));
+        Self(Arc::new(needs.collect()))
+    }
+
+    /// What a request needs; `None` where there is no such route or method.
+    #[must_use]
+    pub fn of(&self, request: &Request) -> Option<Need> {
+        let pattern = request.extensions().get::<MatchedPath>()?;
+        let methods = self.0.get(pattern.as_str())?;
+        let of = |name: &str| methods.iter().find(|(method, _)| *method == name);
+        // axum answers HEAD where there is GET.
+        let head = (request.method() == Method::HEAD).then(|| of("GET")).flatten();
+        of(request.method().as_str()).or(head).map(|(_, need)| *need)
+    }
+}
+
+/// Where a request comes from; nowhere in particular where that is not known.
+pub(crate) fn source_of(request: &Request) -> IpAddr {
+    let from = request.extensions().get::<ConnectInfo<SocketAddr>>();
+    from.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |from| from.0.ip())
+}
+
 /// The guard of the client port.
 #[derive(Debug, Clone)]
 pub struct Guard {
     keys: ApiKeys,
-    needs: Arc<HashMap<&'static str, Vec<(&'static str, Need)>>>,
+    needs: Needs,
 }
 
 impl Guard {
     /// A guard of all routes.
     #[must_use]
     pub fn new(keys: ApiKeys) -> Self {
-        let needs = routes::table().into_iter().map(|route| (route.pattern, route.methods));
-        Self { keys, needs: Arc::new(needs.collect()) }
+        Self { keys, needs: Needs::of_all_routes() }
     }
 
     fn check(&self, request: &Request) -> Result<Arc<Principal>, Problem> {
         if request.uri().query().is_some_and(query::has_credentials) {
             return Err(self.keys.in_query());
         }
-        // Whoever is not known to come from somewhere is one source together.
-        let source = request
-            .extensions()
-            .get::<ConnectInfo<SocketAddr>>()
-            .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |from| from.0.ip());
-        let principal = self.keys.authenticate(request.headers(), source)?;
-        match self.need(request) {
+        let principal = self.keys.authenticate(request.headers(), source_of(request))?;
+        match self.needs.of(request) {
             Some(Need::InBucket(scope)) => {
                 // A path that names no bucket is refused by the handler, which reads it the same way.
                 if let Ok(bucket) = path::bucket_of(request.uri().path())
@@ -72,15 +96,6 @@ impl Guard {
             Some(Need::Known | Need::Admin) | None => {}
         }
         Ok(principal)
-    }
-
-    fn need(&self, request: &Request) -> Option<Need> {
-        let pattern = request.extensions().get::<MatchedPath>()?;
-        let methods = self.needs.get(pattern.as_str())?;
-        let of = |name: &str| methods.iter().find(|(method, _)| *method == name);
-        // axum answers HEAD where there is GET.
-        let head = (request.method() == Method::HEAD).then(|| of("GET")).flatten();
-        of(request.method().as_str()).or(head).map(|(_, need)| *need)
     }
 }
 

@@ -9,7 +9,7 @@
 //! | [`request`] | bytes of a request to checked values |
 //! | [`dispatch`], [`balance`], [`hedge_budget`], [`probe`] | the hop to a coordinator |
 //! | [`answer`] | a coordinator's answer to bytes for the client |
-//! | [`guard`] | API keys, and what each route needs |
+//! | [`guard`], [`audit`] | API keys and what each route needs; the log of changes |
 //! | [`api`], [`routes`], [`openapi`] | the routes and their description |
 //! | [`agent`], [`fan_out`], [`merge`] | the membership agent, all nodes at once, records put back |
 //! | [`ring_view`], [`state`], [`service`], [`config`] | what requests share, and how it starts |
@@ -24,6 +24,7 @@
 pub mod agent;
 pub mod answer;
 pub mod api;
+pub mod audit;
 pub mod balance;
 pub mod config;
 pub mod dispatch;

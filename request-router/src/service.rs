@@ -6,8 +6,10 @@ use axum::Router as HttpRouter;
 use axum::middleware::from_fn_with_state;
 use dynamo_core::id::{Incarnation, NodeId};
 use dynamo_core::wire::ring::RING_PATH;
+use service_kit::audit::AuditLog;
 use service_kit::auth::api_keys::ApiKeys;
 use service_kit::auth::config::AuthMode;
+use service_kit::config::Invalid;
 use service_kit::datadir::create_private_dir;
 use service_kit::http::admission::AdmissionPool;
 use service_kit::http::body::ByteBudget;
@@ -18,6 +20,7 @@ use service_kit::metrics::HttpMetrics;
 use service_kit::peer::{PeerClient, PeerConfig, PeerIdentity, ProcessRole};
 use service_kit::ring_watch::{RingWatch, RingWatchConfig, RingWatchDeps, RingWatchMetrics};
 
+use crate::audit::{Changes, enter_changes};
 use crate::balance::Balance;
 use crate::config::RouterConfig;
 use crate::fan_out::HintsRound;
@@ -94,10 +97,15 @@ fn assemble(context: &ServiceContext<RouterConfig>) -> Result<App, RunError> {
         shutdown: context.shutdown.clone(),
     };
     let version = |ring: &RingView| ring.view.version().number;
+    let audit = match &config.audit_file {
+        Some(file) => AuditLog::open(file, clock.clone())
+            .map_err(|error| RunError::Config(Invalid::new("audit_file", error.to_string())))?,
+        None => AuditLog::off(),
+    };
     let keys = match (config.auth.mode, &config.auth.keys_file) {
         (Some(AuthMode::Keys), Some(file)) => {
             let metrics = context.reload_metrics.clone();
-            Some(ApiKeys::load(file, clock.clone(), &context.registry, metrics)?)
+            Some(ApiKeys::load(file, clock.clone(), &context.registry, metrics, audit.clone())?)
         }
         _ => None,
     };
@@ -110,6 +118,7 @@ fn assemble(context: &ServiceContext<RouterConfig>) -> Result<App, RunError> {
         shutdown: context.shutdown.clone(),
         config,
         keys,
+        audit,
         clock,
         peers,
         watch,
@@ -131,6 +140,10 @@ fn http_router(context: &ServiceContext<RouterConfig>, app: App) -> Result<HttpR
     }
     let metrics = HttpMetrics::register(&context.registry, "api", context.clock.clone())?;
     let mut router = with_fallbacks(router);
+    if app.audit.is_on() {
+        let changes = Changes::new(app.audit.clone());
+        router = router.layer(from_fn_with_state(changes, enter_changes));
+    }
     if let Some(keys) = app.keys.clone() {
         router = router.layer(from_fn_with_state(Guard::new(keys), require_key));
     }

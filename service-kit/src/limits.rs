@@ -166,3 +166,9 @@ pub const PEER_STREAMS_MAX: usize = 16_384;
 /// How far messages of one stream may overtake each other. A stream has at most
 /// [`PEER_CONNECTIONS_PER_PEER_MAX`] messages in flight; an older one was given up by its sender.
 pub const PEER_REORDER_MAX: u64 = 4096;
+
+/// Bytes of one field of an entry of the audit log; the rest is cut off.
+pub const AUDIT_FIELD_BYTES_MAX: usize = 512;
+
+/// Bytes of an entry of the audit log: all fields, each byte escaped to six at worst.
+pub const AUDIT_LINE_BYTES_MAX: u64 = 16 * 1024;

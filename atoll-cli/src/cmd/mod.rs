@@ -1,6 +1,7 @@
 //! One file per command: options, the call, the printing.
 
 pub(crate) mod anti_entropy;
+pub(crate) mod audit;
 pub(crate) mod bench;
 pub(crate) mod bucket;
 pub(crate) mod commit;
@@ -52,6 +53,7 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
         Command::Bench(args) => return args.run(global.api_key, output),
         Command::Completions(args) => args.run(output),
         Command::Keys(command) => command.run(output),
+        Command::Audit(command) => command.run(output),
         Command::Version => version::run(output),
         Command::Dev(args) => block_on(dev::run(args, output)),
         Command::Idle => block_on(idle::run()),
@@ -109,6 +111,7 @@ async fn run_with_client(command: Command, global: &Global, output: Output) -> D
         | Command::AntiEntropyWorker(_)
         | Command::Completions(_)
         | Command::Keys(_)
+        | Command::Audit(_)
         | Command::Version => unreachable!("handled before a client is made"),
     }
 }

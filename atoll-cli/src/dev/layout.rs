@@ -86,6 +86,10 @@ impl Place {
             Service::Router => {
                 line("membership", quoted(&agent));
                 line("expose_replicas", "true".to_owned());
+                if cluster.secure {
+                    let file = host_dir(&self.root, self.host).join("audit.log");
+                    line("audit_file", quoted(&file.to_string_lossy()));
+                }
             }
             Service::StorageNode => {
                 line("membership", quoted(&agent));

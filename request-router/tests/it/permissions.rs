@@ -292,3 +292,48 @@ fn an_administrator_sees_what_each_replica_answered() {
         assert_eq!(problem.get("replicas").is_some(), shown, "{problem}");
     }
 }
+
+#[test]
+fn changes_are_entered_in_the_audit_log_or_not_made() {
+    let root = Who::new("root", &Scope::ALL, "*");
+    let dir = tempfile::tempdir().unwrap();
+    let (keys, audit) = (dir.path().join("keys.json"), dir.path().join("audit.log"));
+    save(&keys, vec![root.entry()]);
+    let auth = AuthConfig { mode: Some(AuthMode::Keys), keys_file: Some(keys) };
+    let cluster = Cluster::start_with(1, |config| {
+        config.auth = auth;
+        config.audit_file = Some(audit.clone());
+    });
+    for (method, target) in [
+        ("GET", "/v1/cluster/plan"),
+        ("DELETE", "/v1/cluster/stage"),
+        ("PUT", "/v1/kv/b/k"),
+        ("PUT", "/v1/buckets/b?x"),
+    ] {
+        ask(&cluster, &root.text, method, target, &[("x-request-id", "mine-7")]);
+    }
+    ask(&cluster, "wrong", "GET", "/v1/cluster", &[]);
+    let lines = || -> Vec<(String, String, String)> {
+        let text = std::fs::read_to_string(&audit).unwrap();
+        let field = |line: &serde_json::Value, name: &str| line[name].as_str().unwrap().to_owned();
+        let parsed = text.lines().map(|line| serde_json::from_str(line).unwrap());
+        let of = |line: serde_json::Value| {
+            (field(&line, "principal"), field(&line, "action"), field(&line, "outcome"))
+        };
+        parsed.map(of).collect()
+    };
+    // A refusal of credentials is entered when there is time for it.
+    let start = std::time::Instant::now();
+    while lines().len() < 5 && start.elapsed().as_secs() < 20 {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let lines = lines();
+    let entered: Vec<(&str, &str)> =
+        lines.iter().map(|(who, action, _)| (who.as_str(), action.as_str())).collect();
+    let twice = [("root", "DELETE /v1/cluster/stage"), ("root", "PUT /v1/buckets/b")];
+    let mut expected: Vec<_> = twice.iter().flat_map(|entry| [*entry, *entry]).collect();
+    expected.push(("", "present credentials"));
+    assert_eq!(entered, expected);
+    assert_eq!((lines[0].2.as_str(), lines[4].2.as_str()), ("asked", "malformed"));
+    assert_eq!(service_kit::audit::verify(&audit).unwrap().entries, 5);
+}

@@ -106,11 +106,10 @@ impl<'de> Deserialize<'de> for KeyDigest {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     use fmt::Write;
     bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        // Writing to a string cannot fail.
-        drop(write!(text, "{byte:02x}"));
+        write!(text, "{byte:02x}").expect("writing to a string does not fail");
         text
     })
 }

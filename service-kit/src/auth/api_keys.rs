@@ -20,6 +20,7 @@ use super::failures::{Failure, Failures};
 use super::key_file::{KeyEntry, KeyFile, KeyVersion};
 use super::reloaded::{ReloadMetrics, Reloaded};
 use super::scope::{BucketPattern, Scope};
+use crate::audit::{AuditLog, Event};
 use crate::http::error::{ErrorCode, Problem};
 use crate::launch::RunError;
 use crate::shutdown::Shutdown;
@@ -163,6 +164,7 @@ struct Shared {
     /// What is left of the rates of the keys that have one; they outlive a reload of the file.
     rates: Mutex<HashMap<KeyId, Budget>>,
     refused: IntCounterVec,
+    audit: AuditLog,
 }
 
 /// A request that counts among those at once of its key, until dropped.
@@ -181,6 +183,7 @@ impl ApiKeys {
         clock: Clock,
         registry: &Registry,
         metrics: ReloadMetrics,
+        audit: AuditLog,
     ) -> Result<Self, RunError> {
         let file = Reloaded::load(FILE, path, KeySet::read, metrics)
             .map_err(|reason| crate::config::Invalid::new("auth.keys_file", reason))?;
@@ -198,12 +201,17 @@ impl ApiKeys {
             failures: Mutex::default(),
             rates: Mutex::default(),
             refused,
+            audit,
         })))
     }
 
     /// Follows the file until the process stops.
     pub async fn follow(self, shutdown: Shutdown) {
-        Arc::clone(&self.0.file).follow(shutdown).await;
+        let changed = || {
+            let action = "the file of API keys has changed".to_owned();
+            self.0.audit.note(Event { action, outcome: "in use".into(), ..Event::default() });
+        };
+        Arc::clone(&self.0.file).follow(shutdown, changed).await;
     }
 
     /// Who asks, by the `Authorization` header.
@@ -268,6 +276,12 @@ impl ApiKeys {
         match failure {
             Failure::First => {
                 tracing::warn!(%source, reason = denial.as_str(), "credentials were refused");
+                self.0.audit.note(Event {
+                    source: source.to_string(),
+                    action: "present credentials".to_owned(),
+                    outcome: denial.as_str().to_owned(),
+                    ..Event::default()
+                });
             }
             Failure::Counted => {}
             Failure::TooMany(wait_s) => {

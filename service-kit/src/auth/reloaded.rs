@@ -125,12 +125,16 @@ impl<T: Send + Sync + 'static> Reloaded<T> {
         }
     }
 
-    /// Looks at the file again and again until the process stops.
-    pub async fn follow(self: Arc<Self>, shutdown: Shutdown) {
+    /// Looks at the file again and again until the process stops, and tells of each new content.
+    pub async fn follow(self: Arc<Self>, shutdown: Shutdown, changed: impl Fn() + Send) {
         while shutdown.unless_requested(tokio::time::sleep(RELOAD_INTERVAL)).await.is_some() {
             let this = Arc::clone(&self);
-            if let Err(error) = tokio::task::spawn_blocking(move || this.check()).await {
-                tracing::error!(file = self.name, %error, "looking at a file ended abnormally");
+            match tokio::task::spawn_blocking(move || this.check()).await {
+                Ok(true) => changed(),
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::error!(file = self.name, %error, "looking at a file ended abnormally");
+                }
             }
         }
     }

@@ -167,7 +167,7 @@ impl<C: ServiceConfig> ServiceContext<C> {
         let (api, admin) = base.addresses()?;
         if base.protection.on == Some(false) {
             let setting = base.protection.setting;
-            tracing::warn!(%api, setting, "is \"none\": whoever connects is believed");
+            tracing::warn!(%api, "{setting} is \"none\": whoever connects is believed");
         }
         let bind = |address: SocketAddr| {
             BoundListener::bind(address).map_err(|e| RunError::io(format!("bind {address}"), e))

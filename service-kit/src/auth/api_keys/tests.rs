@@ -68,7 +68,7 @@ fn scene(edit: impl FnOnce(&mut KeyEntry)) -> Scene {
     let registry = Registry::new();
     let metrics = ReloadMetrics::register(&registry).unwrap();
     let (clock, hand) = Clock::manual(NOW);
-    let keys = ApiKeys::load(&path, clock, &registry, metrics).unwrap();
+    let keys = ApiKeys::load(&path, clock, &registry, metrics, AuditLog::off()).unwrap();
     Scene { dir, keys, hand, registry, texts }
 }
 

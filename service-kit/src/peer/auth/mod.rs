@@ -214,7 +214,7 @@ impl PeerAuth {
     /// Follows the file of the keys until the process stops.
     pub async fn follow(self, shutdown: Shutdown) {
         if let Some(shared) = self.0 {
-            Arc::clone(&shared.keys).follow(shutdown).await;
+            Arc::clone(&shared.keys).follow(shutdown, || {}).await;
         }
     }
 
