@@ -132,7 +132,7 @@ impl Tail {
         let window = length.min(2 * AUDIT_LINE_BYTES_MAX);
         file.seek(SeekFrom::Start(length - window))?;
         let mut end = Vec::new();
-        file.by_ref().take(window).read_to_end(&mut end)?;
+        (&file).take(window).read_to_end(&mut end)?;
         let cut = end.iter().rev().take_while(|&&byte| byte != b'\n').count();
         let whole = end.get(..end.len() - cut).unwrap_or_default();
         let bytes = length - cut as u64;

@@ -1,5 +1,7 @@
 //! Keys of clients and of hosts change under load, and nobody notices; whoever has none is refused.
 
+#![allow(clippy::unwrap_used, reason = "a test that fails should panic, also in its helpers")]
+
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
