@@ -28,6 +28,8 @@ pub enum Keys {
     /// Keys and their versions
     List(File),
     /// Refuse a key from now on
+    // `--version` is that of the key here.
+    #[command(disable_version_flag = true)]
     Revoke(Revoke),
 }
 
