@@ -9,6 +9,7 @@ use dynamo_core::membership::member::check_address;
 use serde::{Deserialize, Serialize};
 use service_kit::config::{Invalid, Validate};
 use service_kit::launch::{BaseSettings, RuntimeConfig, ServiceConfig};
+use service_kit::peer::auth::PeerAuthConfig;
 use service_kit::telemetry::TelemetryConfig;
 
 use crate::limits::{
@@ -24,8 +25,6 @@ pub struct WorkerConfig {
     pub listen: String,
     /// `address:port` of metrics and health.
     pub metrics_listen: String,
-    /// Whether others than this host may connect although nothing authenticates them.
-    pub insecure_allow_remote: bool,
     /// Directory of the progress of transfers; nobody else may use it.
     pub data_dir: PathBuf,
     /// `host:port` of the membership agent of this host.
@@ -38,6 +37,8 @@ pub struct WorkerConfig {
     pub tombstone_grace_s: u64,
     /// The `[limits]` table.
     pub limits: LimitSettings,
+    /// How peers are known.
+    pub peer_auth: PeerAuthConfig,
     /// The `[runtime]` table.
     pub runtime: RuntimeConfig,
     /// The `[telemetry]` table.
@@ -57,13 +58,13 @@ impl Default for WorkerConfig {
         Self {
             listen: "127.0.0.1:7730".to_owned(),
             metrics_listen: "127.0.0.1:7731".to_owned(),
-            insecure_allow_remote: false,
             data_dir: PathBuf::from("atoll-data/worker"),
             membership: "127.0.0.1:7720".to_owned(),
             storage: "127.0.0.1:7710".to_owned(),
             exchange_interval_s: EXCHANGE_INTERVAL_S_DEFAULT,
             tombstone_grace_s: TOMBSTONE_GRACE_MS_DEFAULT / 1000,
             limits: LimitSettings::default(),
+            peer_auth: PeerAuthConfig::default(),
             runtime: RuntimeConfig::default(),
             telemetry: TelemetryConfig::default(),
         }
@@ -128,8 +129,12 @@ impl ServiceConfig for WorkerConfig {
         BaseSettings {
             listen: &self.listen,
             metrics_listen: &self.metrics_listen,
-            insecure_allow_remote: self.insecure_allow_remote,
+            protection: self.peer_auth.protection(),
         }
+    }
+
+    fn peer_auth(&self) -> &PeerAuthConfig {
+        &self.peer_auth
     }
 
     fn runtime(&self) -> &RuntimeConfig {

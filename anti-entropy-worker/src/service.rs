@@ -251,7 +251,8 @@ async fn identity_of(
         None => {
             // Nobody yet: the agent is asked under a name that is thrown away.
             let nobody = NodeId::random(&mut context.entropy.clone());
-            let identity = PeerIdentity::new(nobody, Incarnation(0), ProcessRole::Worker, None);
+            let identity = PeerIdentity::new(nobody, Incarnation(0), ProcessRole::Worker, None)
+                .proven_by(context.peer_auth.clone());
             let client = client(context, identity);
             let agent = &context.config.membership;
             match learn_node(&client, agent, &context.shutdown).await {
@@ -266,7 +267,8 @@ async fn identity_of(
     let floor = Incarnation(context.clock.wall().0 / 1000);
     let incarnation = progress.begin(me, floor).map_err(|error| refused(&error))?;
     tracing::info!(node = %me, incarnation = incarnation.0, "anti-entropy worker starts");
-    let identity = PeerIdentity::new(me, incarnation, ProcessRole::Worker, cluster);
+    let identity = PeerIdentity::new(me, incarnation, ProcessRole::Worker, cluster)
+        .proven_by(context.peer_auth.clone());
     Ok(Some((Arc::new(progress), identity)))
 }
 

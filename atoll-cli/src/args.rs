@@ -144,6 +144,14 @@ pub enum Command {
     #[command(subcommand)]
     Bucket(cmd::bucket::BucketCommand),
 
+    /// API keys of clients, in a file that routers read
+    #[command(subcommand)]
+    Keys(cmd::keys::Keys),
+
+    /// The log of changes that a router keeps
+    #[command(subcommand)]
+    Audit(cmd::audit::Audit),
+
     /// Measure a cluster
     Bench(cmd::bench::Bench),
 

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper::header::HOST;
+use hyper::header::{AUTHORIZATION, HOST};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -27,14 +27,16 @@ pub struct Reply {
 #[derive(Debug)]
 pub struct Connection {
     target: String,
+    authorization: Option<String>,
     sender: Option<SendRequest<Full<Bytes>>>,
 }
 
 impl Connection {
-    /// A connection to `target`, opened at the first request.
+    /// A connection to `target` that presents `api_key`, opened at the first request.
     #[must_use]
-    pub fn new(target: &str) -> Self {
-        Self { target: target.to_owned(), sender: None }
+    pub fn new(target: &str, api_key: Option<&str>) -> Self {
+        let authorization = api_key.map(|key| format!("Bearer {key}"));
+        Self { target: target.to_owned(), authorization, sender: None }
     }
 
     /// Sends one request and reads the whole answer.
@@ -63,6 +65,9 @@ impl Connection {
         body: Bytes,
     ) -> Result<Reply, BenchError> {
         let mut request = Request::builder().method(method).uri(path).header(HOST, &self.target);
+        if let Some(authorization) = &self.authorization {
+            request = request.header(AUTHORIZATION, authorization);
+        }
         if let Some(context) = context {
             request = request.header("x-atoll-context", context);
         }

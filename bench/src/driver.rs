@@ -176,7 +176,7 @@ impl Client {
         let targets = &shared.options.targets;
         let target = &targets[number as usize % targets.len()];
         Self {
-            connection: Connection::new(target),
+            connection: Connection::new(target, shared.options.api_key.as_deref()),
             workload: Workload::new(&shared.options, number),
         }
     }

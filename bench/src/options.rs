@@ -40,6 +40,10 @@ pub struct Options {
     /// Bytes of a value: a number, or a range as `100-4096`.
     #[arg(long, default_value = "1024")]
     pub value_size: ValueSize,
+    /// API key to present; never part of a report.
+    #[arg(skip)]
+    #[serde(skip)]
+    pub api_key: Option<String>,
     /// Query string for reads, e.g. `r=1`.
     #[arg(long, default_value = "")]
     pub read_query: String,

@@ -14,6 +14,7 @@ use dynamo_core::ring::Partitions;
 use serde::{Deserialize, Serialize};
 use service_kit::config::{Invalid, Validate, checks};
 use service_kit::launch::{BaseSettings, RuntimeConfig, ServiceConfig};
+use service_kit::peer::auth::PeerAuthConfig;
 use service_kit::telemetry::TelemetryConfig;
 
 /// Seeds that may be listed; more help nobody, as any one is enough.
@@ -90,8 +91,6 @@ pub struct Config {
     pub listen: String,
     /// `address:port` of metrics and health.
     pub metrics_listen: String,
-    /// Whether others than this host may connect although nothing authenticates them.
-    pub insecure_allow_remote: bool,
     /// Directory of this agent's file; nobody else may use it.
     pub data_dir: PathBuf,
     /// Name of this node, unique in the cluster; empty for one made of its id.
@@ -112,6 +111,8 @@ pub struct Config {
     pub founding: FoundingConfig,
     /// Joining without an administrator.
     pub join: JoinConfig,
+    /// How peers are known.
+    pub peer_auth: PeerAuthConfig,
     /// The `[runtime]` table.
     pub runtime: RuntimeConfig,
     /// The `[telemetry]` table.
@@ -123,7 +124,6 @@ impl Default for Config {
         Self {
             listen: "127.0.0.1:7720".into(),
             metrics_listen: "127.0.0.1:7721".into(),
-            insecure_allow_remote: false,
             data_dir: PathBuf::from("./data/membership"),
             name: String::new(),
             zone: String::new(),
@@ -134,6 +134,7 @@ impl Default for Config {
             advertise: AdvertiseConfig::default(),
             founding: FoundingConfig::default(),
             join: JoinConfig::default(),
+            peer_auth: PeerAuthConfig::default(),
             runtime: RuntimeConfig::default(),
             telemetry: TelemetryConfig::default(),
         }
@@ -198,8 +199,12 @@ impl ServiceConfig for Config {
         BaseSettings {
             listen: &self.listen,
             metrics_listen: &self.metrics_listen,
-            insecure_allow_remote: self.insecure_allow_remote,
+            protection: self.peer_auth.protection(),
         }
+    }
+
+    fn peer_auth(&self) -> &PeerAuthConfig {
+        &self.peer_auth
     }
 
     fn runtime(&self) -> &RuntimeConfig {

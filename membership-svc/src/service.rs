@@ -113,7 +113,8 @@ pub async fn run(context: ServiceContext<Config>, listeners: Listeners) -> Resul
         identity.incarnation,
         ProcessRole::Membership,
         view.cluster(),
-    );
+    )
+    .proven_by(context.peer_auth.clone());
     tracing::info!(
         node = %identity.node_id,
         incarnation = identity.incarnation.0,

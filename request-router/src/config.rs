@@ -4,9 +4,11 @@ use std::path::PathBuf;
 
 use dynamo_core::limits::VALUE_BYTES_MAX;
 use serde::{Deserialize, Serialize};
+use service_kit::auth::config::AuthConfig;
 use service_kit::config::{Invalid, Validate, checks};
 use service_kit::launch::{BaseSettings, RuntimeConfig, ServiceConfig};
 use service_kit::limits::BODY_BUDGET_BYTES;
+use service_kit::peer::auth::PeerAuthConfig;
 use service_kit::telemetry::TelemetryConfig;
 
 use crate::limits::{ADMIN_REQUESTS_IN_FLIGHT_MAX, LONG_POLLS_MAX, REQUESTS_IN_FLIGHT_MAX};
@@ -22,16 +24,20 @@ pub struct RouterConfig {
     pub listen: String,
     /// `address:port` of metrics and health.
     pub metrics_listen: String,
-    /// Whether clients of other hosts may connect although nothing authenticates them.
-    pub insecure_allow_remote: bool,
     /// `host:port` of the membership agent of this host.
     pub membership: String,
     /// Directory for the last ring seen; without one a restart needs the membership agent.
     pub data_dir: Option<PathBuf>,
     /// Whether refusals show what each replica answered. For development: clients learn node ids.
     pub expose_replicas: bool,
+    /// File that every change of the cluster is entered in, before and after it is made.
+    pub audit_file: Option<PathBuf>,
     /// Bounds.
     pub limits: LimitsConfig,
+    /// How clients are known.
+    pub auth: AuthConfig,
+    /// How peers are known.
+    pub peer_auth: PeerAuthConfig,
     /// Threads, drain, ports file.
     pub runtime: RuntimeConfig,
     /// Logs and traces.
@@ -59,11 +65,13 @@ impl Default for RouterConfig {
         Self {
             listen: "127.0.0.1:7700".to_owned(),
             metrics_listen: "127.0.0.1:7701".to_owned(),
-            insecure_allow_remote: false,
             membership: "127.0.0.1:7720".to_owned(),
             data_dir: None,
             expose_replicas: false,
+            audit_file: None,
             limits: LimitsConfig::default(),
+            auth: AuthConfig::default(),
+            peer_auth: PeerAuthConfig::default(),
             runtime: RuntimeConfig::default(),
             telemetry: TelemetryConfig::default(),
         }
@@ -85,6 +93,7 @@ impl Default for LimitsConfig {
 impl Validate for RouterConfig {
     fn validate(&self) -> Result<(), Invalid> {
         checks::host_port("membership", &self.membership)?;
+        self.auth.validate()?;
         let limits = &self.limits;
         // Storage nodes take no more.
         checks::within("limits.value_bytes", limits.value_bytes, 1..=VALUE_BYTES_MAX)?;
@@ -104,8 +113,12 @@ impl ServiceConfig for RouterConfig {
         BaseSettings {
             listen: &self.listen,
             metrics_listen: &self.metrics_listen,
-            insecure_allow_remote: self.insecure_allow_remote,
+            protection: self.auth.protection(),
         }
+    }
+
+    fn peer_auth(&self) -> &PeerAuthConfig {
+        &self.peer_auth
     }
 
     fn runtime(&self) -> &RuntimeConfig {

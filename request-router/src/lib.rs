@@ -9,6 +9,7 @@
 //! | [`request`] | bytes of a request to checked values |
 //! | [`dispatch`], [`balance`], [`hedge_budget`], [`probe`] | the hop to a coordinator |
 //! | [`answer`] | a coordinator's answer to bytes for the client |
+//! | [`guard`], [`audit`] | API keys and what each route needs; the log of changes |
 //! | [`api`], [`routes`], [`openapi`] | the routes and their description |
 //! | [`console`] | the web console |
 //! | [`agent`], [`fan_out`], [`merge`] | the membership agent, all nodes at once, records put back |
@@ -25,11 +26,13 @@
 pub mod agent;
 pub mod answer;
 pub mod api;
+pub mod audit;
 pub mod balance;
 pub mod config;
 pub mod console;
 pub mod dispatch;
 pub mod fan_out;
+pub mod guard;
 pub mod hedge_budget;
 pub mod limits;
 pub mod merge;

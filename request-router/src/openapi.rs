@@ -82,7 +82,8 @@ mod tests {
             .iter()
             .flat_map(|route| {
                 let path = route.pattern.replace("{*", "{");
-                route.methods.iter().map(move |method| (path.clone(), (*method).to_owned()))
+                let methods: Vec<_> = route.methods.iter().map(|(method, _)| *method).collect();
+                methods.into_iter().map(move |method| (path.clone(), method.to_owned()))
             })
             .collect();
         assert_eq!(described, served);

@@ -1,12 +1,15 @@
-//! The table of all routes of the client port: the axum router is built from it, and a test holds
-//! the API description against it.
+//! The table of all routes of the client port and of what each needs: the axum router and its guard
+//! are built from it, and tests hold the API description and the matrix of permissions against it.
 
 use axum::Router;
-use axum::routing::{MethodRouter, any, delete, get, head, post, put};
+use axum::handler::Handler;
+use axum::routing::{MethodFilter, MethodRouter, any};
+use service_kit::auth::scope::Scope;
 
 use crate::api::{
     anti_entropy, buckets, bulk, cluster, health, hints, kv, later, load, ring, transfers,
 };
+use crate::guard::Need;
 use crate::state::App;
 use crate::{console, openapi};
 
@@ -32,65 +35,124 @@ pub enum Pool {
 pub struct Route {
     /// The pattern, as axum knows it.
     pub pattern: &'static str,
-    /// The methods it has.
-    pub methods: &'static [&'static str],
+    /// The methods it has, and what each needs.
+    pub methods: Vec<(&'static str, Need)>,
     /// The pool it belongs to.
     pub pool: Pool,
+    /// Whether it is a page for people, which tells nothing and needs no key. Pages are no part of
+    /// the API, so their methods are not listed.
+    pub page: bool,
     /// Its handlers.
     handlers: MethodRouter<App>,
+}
+
+/// A handler can only be given together with what it needs, so that none is served unguarded.
+macro_rules! methods {
+    ($($name:ident $text:literal $filter:ident;)*) => {
+        impl Route {
+            $(
+                fn $name<H, T>(self, need: Need, handler: H) -> Self
+                where
+                    H: Handler<T, App>,
+                    T: 'static,
+                {
+                    self.with($text, need, MethodFilter::$filter, handler)
+                }
+            )*
+        }
+    };
+}
+
+methods! {
+    get "GET" GET;
+    head "HEAD" HEAD;
+    put "PUT" PUT;
+    post "POST" POST;
+    delete "DELETE" DELETE;
+}
+
+impl Route {
+    fn new(pattern: &'static str, pool: Pool) -> Self {
+        Self { pattern, methods: Vec::new(), pool, page: false, handlers: MethodRouter::new() }
+    }
+
+    fn page<H, T>(self, handler: H) -> Self
+    where
+        H: Handler<T, App>,
+        T: 'static,
+    {
+        Self { page: true, handlers: self.handlers.get(handler), ..self }
+    }
+
+    fn with<H, T>(
+        mut self,
+        method: &'static str,
+        need: Need,
+        filter: MethodFilter,
+        handler: H,
+    ) -> Self
+    where
+        H: Handler<T, App>,
+        T: 'static,
+    {
+        self.methods.push((method, need));
+        self.handlers = self.handlers.on(filter, handler);
+        self
+    }
 }
 
 /// All routes.
 #[must_use]
 pub fn table() -> Vec<Route> {
+    use Need::{Admin as Operator, InBucket, Known};
     use Pool::{Admin, Objects, Polls};
-    let object = get(kv::get).merge(head(kv::head)).merge(put(kv::put)).merge(delete(kv::delete));
-    let route = |pattern, methods, pool, handlers| Route { pattern, methods, pool, handlers };
+    let route = Route::new;
     vec![
-        route(OBJECT_ROUTE, &["GET", "HEAD", "PUT", "DELETE"], Objects, object),
+        route(OBJECT_ROUTE, Objects)
+            .get(InBucket(Scope::Read), kv::get)
+            .head(InBucket(Scope::Read), kv::head)
+            .put(InBucket(Scope::Write), kv::put)
+            .delete(InBucket(Scope::Delete), kv::delete),
         // Documented as nothing: a path that names no object.
-        route("/v1/kv/{bucket}/", &[], Objects, any(kv::empty_key)),
-        route(BUCKET_ROUTE, &["GET", "POST"], Objects, get(kv::list).post(kv::post)),
-        route("/v1/batch", &["POST"], Objects, post(later::batch)),
-        route("/v1/buckets", &["GET"], Admin, get(buckets::list)),
-        route(
-            "/v1/buckets/{bucket}",
-            &["GET", "PUT", "DELETE"],
-            Admin,
-            get(buckets::get).put(buckets::put).delete(buckets::delete),
-        ),
-        route("/v1/cluster", &["GET"], Admin, get(cluster::cluster)),
-        route("/v1/cluster/health", &["GET"], Admin, get(health::health)),
-        route("/v1/cluster/load", &["GET"], Admin, get(load::load)),
-        route("/v1/cluster/safe-to-stop", &["GET"], Admin, get(health::safe_to_stop)),
-        route(
-            "/v1/cluster/stage",
-            &["POST", "DELETE"],
-            Admin,
-            post(cluster::stage).delete(cluster::unstage),
-        ),
-        route("/v1/cluster/plan", &["GET"], Admin, get(cluster::plan)),
-        route("/v1/cluster/commit", &["POST"], Admin, post(cluster::commit)),
-        route("/v1/ring", &["GET"], Polls, get(ring::ring)),
-        route("/v1/ring/preference", &["GET"], Admin, get(ring::preference)),
-        route("/v1/hints", &["GET"], Admin, get(hints::hints)),
-        route("/v1/hints/sync-point", &["POST"], Admin, post(hints::set_sync_point)),
-        route("/v1/hints/sync-point/{id}", &["GET"], Admin, get(hints::sync_point)),
-        route("/v1/transfers", &["GET"], Admin, get(transfers::transfers)),
-        route("/v1/transfers/accept-loss", &["POST"], Admin, post(transfers::accept_loss)),
-        route("/v1/anti-entropy", &["GET"], Admin, get(anti_entropy::anti_entropy)),
-        route("/v1/anti-entropy/repair", &["POST"], Admin, post(anti_entropy::repair)),
-        route("/v1/anti-entropy/repair/{id}", &["GET"], Admin, get(anti_entropy::repair_status)),
-        route("/v1/admin/partitions/{partition}/records", &["POST"], Admin, post(bulk::records)),
-        route("/v1/admin/partitions/{partition}/keys", &["POST"], Admin, post(bulk::keys)),
-        route("/v1/admin/partitions/{partition}/digest", &["POST"], Admin, post(bulk::digest)),
-        route("/v1/admin/merge", &["POST"], Admin, post(bulk::merge)),
-        route("/v1/stats", &["GET"], Admin, get(load::stats)),
-        route("/openapi.json", &["GET"], Admin, get(openapi::document)),
-        // Documented as nothing: pages for people are no part of the API.
-        route("/console", &[], Admin, get(console::door)),
-        route("/console/", &[], Admin, get(console::index)),
-        route("/console/{file}", &[], Admin, get(console::by_name)),
+        Route { handlers: any(kv::empty_key), ..route("/v1/kv/{bucket}/", Objects) },
+        route(BUCKET_ROUTE, Objects)
+            .get(InBucket(Scope::List), kv::list)
+            .post(InBucket(Scope::Write), kv::post),
+        // Its items will ask for what each of them does.
+        route("/v1/batch", Objects).post(Known, later::batch),
+        route("/v1/buckets", Admin).get(Operator, buckets::list),
+        route("/v1/buckets/{bucket}", Admin)
+            .get(Operator, buckets::get)
+            .put(Operator, buckets::put)
+            .delete(Operator, buckets::delete),
+        route("/v1/cluster", Admin).get(Known, cluster::cluster),
+        route("/v1/cluster/health", Admin).get(Known, health::health),
+        route("/v1/cluster/load", Admin).get(Known, load::load),
+        route("/v1/cluster/safe-to-stop", Admin).get(Known, health::safe_to_stop),
+        route("/v1/cluster/stage", Admin)
+            .post(Operator, cluster::stage)
+            .delete(Operator, cluster::unstage),
+        route("/v1/cluster/plan", Admin).get(Operator, cluster::plan),
+        route("/v1/cluster/commit", Admin).post(Operator, cluster::commit),
+        route("/v1/ring", Polls).get(Known, ring::ring),
+        route("/v1/ring/preference", Admin).get(Known, ring::preference),
+        route("/v1/hints", Admin).get(Operator, hints::hints),
+        route("/v1/hints/sync-point", Admin).post(Operator, hints::set_sync_point),
+        route("/v1/hints/sync-point/{id}", Admin).get(Operator, hints::sync_point),
+        route("/v1/transfers", Admin).get(Operator, transfers::transfers),
+        route("/v1/transfers/accept-loss", Admin).post(Operator, transfers::accept_loss),
+        route("/v1/anti-entropy", Admin).get(Operator, anti_entropy::anti_entropy),
+        route("/v1/anti-entropy/repair", Admin).post(Operator, anti_entropy::repair),
+        route("/v1/anti-entropy/repair/{id}", Admin).get(Operator, anti_entropy::repair_status),
+        route("/v1/admin/partitions/{partition}/records", Admin).post(Operator, bulk::records),
+        route("/v1/admin/partitions/{partition}/keys", Admin).post(Operator, bulk::keys),
+        route("/v1/admin/partitions/{partition}/digest", Admin).post(Operator, bulk::digest),
+        route("/v1/admin/merge", Admin).post(Operator, bulk::merge),
+        route("/v1/stats", Admin).get(Known, load::stats),
+        route("/openapi.json", Admin).get(Known, openapi::document),
+        route("/console", Admin).page(console::door),
+        route("/console/", Admin).page(console::index),
+        route("/console/{file}", Admin).page(console::by_name),
     ]
 }
 

@@ -3,8 +3,13 @@
 use std::sync::Arc;
 
 use axum::Router as HttpRouter;
+use axum::middleware::from_fn_with_state;
 use dynamo_core::id::{Incarnation, NodeId};
 use dynamo_core::wire::ring::RING_PATH;
+use service_kit::audit::AuditLog;
+use service_kit::auth::api_keys::ApiKeys;
+use service_kit::auth::config::AuthMode;
+use service_kit::config::Invalid;
 use service_kit::datadir::create_private_dir;
 use service_kit::http::admission::AdmissionPool;
 use service_kit::http::body::ByteBudget;
@@ -15,9 +20,11 @@ use service_kit::metrics::HttpMetrics;
 use service_kit::peer::{PeerClient, PeerConfig, PeerIdentity, ProcessRole};
 use service_kit::ring_watch::{RingWatch, RingWatchConfig, RingWatchDeps, RingWatchMetrics};
 
+use crate::audit::{Changes, enter_changes};
 use crate::balance::Balance;
 use crate::config::RouterConfig;
 use crate::fan_out::HintsRound;
+use crate::guard::{Guard, require_key};
 use crate::metrics::RouterMetrics;
 use crate::probe;
 use crate::ring_view::RingView;
@@ -46,10 +53,16 @@ impl Service for RequestRouter {
         let app = assemble(&context, http.clone())?;
         let follower = tokio::spawn(follow_ring(app.clone(), context.readiness.clone()));
         let prober = tokio::spawn(probe::run(app.clone()));
+        let keys = app.keys.clone().map(|keys| keys.follow(context.shutdown.clone()));
+        let keys = tokio::spawn(async {
+            if let Some(following) = keys {
+                following.await
+            }
+        });
         let counter = tokio::spawn(stats::run(app.clone()));
         let api = http_router(&context, app, &http)?;
         let served = context.serve_pair(listeners, api, ServerLimits::client()).await;
-        for task in [follower, prober, counter] {
+        for task in [follower, prober, counter, keys] {
             if let Err(error) = task.await {
                 tracing::error!(%error, "a background task ended unexpectedly");
             }
@@ -70,7 +83,8 @@ fn assemble(context: &ServiceContext<RouterConfig>, http: HttpMetrics) -> Result
     };
     // A router is no node of the ring: its id only tells its messages from those of others.
     let me = NodeId::random(&mut { context.entropy });
-    let identity = PeerIdentity::new(me, Incarnation(0), ProcessRole::Router, None);
+    let identity = PeerIdentity::new(me, Incarnation(0), ProcessRole::Router, None)
+        .proven_by(context.peer_auth.clone());
     let clock = context.clock.clone();
     let peers = PeerClient::new(
         PeerConfig::default(),
@@ -86,6 +100,18 @@ fn assemble(context: &ServiceContext<RouterConfig>, http: HttpMetrics) -> Result
         shutdown: context.shutdown.clone(),
     };
     let version = |ring: &RingView| ring.view.version().number;
+    let audit = match &config.audit_file {
+        Some(file) => AuditLog::open(file, clock.clone())
+            .map_err(|error| RunError::Config(Invalid::new("audit_file", error.to_string())))?,
+        None => AuditLog::off(),
+    };
+    let keys = match (config.auth.mode, &config.auth.keys_file) {
+        (Some(AuthMode::Keys), Some(file)) => {
+            let metrics = context.reload_metrics.clone();
+            Some(ApiKeys::load(file, clock.clone(), &context.registry, metrics, audit.clone())?)
+        }
+        _ => None,
+    };
     let watch = RingWatch::start(watched, peers.clone(), deps, RingView::parse, version);
     Ok(App(Arc::new(Router {
         budget: ByteBudget::new(config.limits.body_bytes),
@@ -95,6 +121,8 @@ fn assemble(context: &ServiceContext<RouterConfig>, http: HttpMetrics) -> Result
         hints: HintsRound::default(),
         shutdown: context.shutdown.clone(),
         config,
+        keys,
+        audit,
         clock,
         peers,
         watch,
@@ -118,7 +146,15 @@ fn http_router(
         let admission = AdmissionPool::register(name, limit, &context.registry)?;
         router = router.merge(routes::router(pool).route_layer(admission.layer()));
     }
-    Ok(with_fallbacks(router).layer(http.layer()).with_state(app))
+    let mut router = with_fallbacks(router);
+    if app.audit.is_on() {
+        let changes = Changes::new(app.audit.clone());
+        router = router.layer(from_fn_with_state(changes, enter_changes));
+    }
+    if let Some(keys) = app.keys.clone() {
+        router = router.layer(from_fn_with_state(Guard::new(keys), require_key));
+    }
+    Ok(router.layer(http.layer()).with_state(app))
 }
 
 /// Takes over what each new ring says: the cluster that our messages name, who is known at all,

@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use service_kit::audit::AuditLog;
+use service_kit::auth::api_keys::ApiKeys;
 use service_kit::http::body::ByteBudget;
 use service_kit::http::error::{ErrorCode, Problem};
 use service_kit::peer::PeerClient;
@@ -34,6 +36,10 @@ impl std::ops::Deref for App {
 pub struct Router {
     /// The settings.
     pub config: Arc<RouterConfig>,
+    /// The keys of clients; `None` where nobody is asked for one.
+    pub keys: Option<ApiKeys>,
+    /// Where changes of the cluster are entered.
+    pub audit: AuditLog,
     /// The clock.
     pub clock: Clock,
     /// Calls to storage nodes and to the membership agent.

@@ -11,11 +11,15 @@
 //! | [`telemetry`], [`metrics`] | logs, traces and an injected Prometheus registry |
 //! | [`window`] | what those metrics saw lately |
 //! | [`http`] | accept loop with limits, strict requests, bodies, the one error table |
+//! | [`auth`] | API keys of clients, and files that are read again when they change |
+//! | [`audit`] | who changed what, as a chain of lines |
 //! | [`peer`] | calls between processes: identity, pool, deadlines, what is known of the outcome |
 //! | [`ring_watch`] | the newest snapshot of something that is long-polled, cached on disk |
 //! | [`readiness`], [`shutdown`], [`worker`] | the life of a process and its background jobs |
 //! | [`datadir`], [`launch`] | private files, and the `main` that all services share |
 
+pub mod audit;
+pub mod auth;
 pub mod config;
 pub mod datadir;
 pub mod http;

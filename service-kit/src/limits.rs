@@ -108,3 +108,67 @@ pub const SECRET_FILE_BYTES_MAX: u64 = 64 * 1024;
 
 /// Time the trace exporter may take to send what is left when the process stops.
 pub const TELEMETRY_FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Bytes of one file of API keys; larger ones are a mistake in the path. About ten thousand keys.
+pub const API_KEY_FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// Files in a directory of API keys; more: the directory is refused.
+pub const API_KEY_FILES_MAX: usize = 64;
+
+/// API keys of a cluster; more: the file is refused. Each request looks one up in a map.
+pub const API_KEYS_MAX: usize = 10_000;
+
+/// Versions of one API key; more: the file is refused. A rotation needs two, and what is revoked
+/// may stay listed for a while.
+pub const API_KEY_VERSIONS_MAX: usize = 8;
+
+/// Buckets patterns of one API key; more: the file is refused. Each request tries them in order.
+pub const API_KEY_BUCKETS_MAX: usize = 64;
+
+/// Bytes of the id of an API key.
+pub const API_KEY_ID_BYTES_MAX: usize = 32;
+
+/// Bytes of a pattern of bucket names: a bucket name, and some stars.
+pub const BUCKET_PATTERN_BYTES_MAX: usize = 80;
+
+/// Time between two looks at files that may be replaced while the process runs: keys that are
+/// revoked must be refused within five seconds.
+pub const RELOAD_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Sources whose failed authentications are counted; beyond it those that have long been quiet are
+/// forgotten, and further sources are refused as if they had failed too often.
+pub const FAILED_SOURCES_MAX: usize = 4096;
+
+/// Failed authentications of one source at once; beyond it 429 until time has passed. Valid
+/// credentials are never refused for it.
+pub const FAILED_AUTH_BURST: u32 = 20;
+
+/// Failed authentications that one source is granted per second in the long run.
+pub const FAILED_AUTH_PER_S: u32 = 1;
+
+/// Keys in a keyring of peers: the new one, the one in use, and one that some host still has.
+pub const PEER_KEYS_MAX: usize = 3;
+
+/// Bytes of a shared secret; shorter: the start is refused. 32 random bytes cannot be guessed.
+pub const SHARED_SECRET_BYTES_MIN: usize = 32;
+
+/// Distinct bytes in a shared secret; fewer: the start is refused. It is a placeholder.
+pub const SHARED_SECRET_DISTINCT_BYTES_MIN: usize = 8;
+
+/// How far the clocks of two hosts may differ; beyond it a signed message is refused with
+/// `clock_skew`, so that it cannot be kept and sent later.
+pub const PEER_SKEW_MAX: Duration = Duration::from_secs(60);
+
+/// Streams of signed messages that a process tells apart: one per sending process and address of
+/// ours. Beyond it, and with none that has been quiet for long, new ones are refused with 503.
+pub const PEER_STREAMS_MAX: usize = 16_384;
+
+/// How far messages of one stream may overtake each other. A stream has at most
+/// [`PEER_CONNECTIONS_PER_PEER_MAX`] messages in flight; an older one was given up by its sender.
+pub const PEER_REORDER_MAX: u64 = 4096;
+
+/// Bytes of one field of an entry of the audit log; the rest is cut off.
+pub const AUDIT_FIELD_BYTES_MAX: usize = 512;
+
+/// Bytes of an entry of the audit log: all fields, each byte escaped to six at worst.
+pub const AUDIT_LINE_BYTES_MAX: u64 = 16 * 1024;

@@ -11,6 +11,7 @@ use dynamo_core::limits::{
 use serde::{Deserialize, Serialize};
 use service_kit::config::{Invalid, Secret, Validate, checks};
 use service_kit::launch::{BaseSettings, RuntimeConfig, ServiceConfig};
+use service_kit::peer::auth::PeerAuthConfig;
 use service_kit::telemetry::TelemetryConfig;
 
 use crate::limits::{
@@ -39,8 +40,6 @@ pub struct StorageConfig {
     pub listen: String,
     /// `address:port` of metrics and health.
     pub metrics_listen: String,
-    /// Whether others than this host may connect although nothing authenticates them.
-    pub insecure_allow_remote: bool,
     /// Directory of the data; nobody else may use it.
     pub data_dir: PathBuf,
     /// `host:port` of the membership agent of this host.
@@ -59,6 +58,8 @@ pub struct StorageConfig {
     pub limits: LimitSettings,
     /// The `[background]` table.
     pub background: BackgroundSettings,
+    /// How peers are known.
+    pub peer_auth: PeerAuthConfig,
     /// The `[runtime]` table.
     pub runtime: RuntimeConfig,
     /// The `[telemetry]` table.
@@ -156,7 +157,6 @@ impl Default for StorageConfig {
         Self {
             listen: "127.0.0.1:7710".to_owned(),
             metrics_listen: "127.0.0.1:7711".to_owned(),
-            insecure_allow_remote: false,
             data_dir: PathBuf::from("atoll-data/storage"),
             membership: "127.0.0.1:7720".to_owned(),
             cluster_secret: Secret::default(),
@@ -166,6 +166,7 @@ impl Default for StorageConfig {
             hints: HintSettings::default(),
             limits: LimitSettings::default(),
             background: BackgroundSettings::default(),
+            peer_auth: PeerAuthConfig::default(),
             runtime: RuntimeConfig::default(),
             telemetry: TelemetryConfig::default(),
         }
@@ -207,6 +208,10 @@ impl StorageConfig {
                           (or name a file with it in cluster_secret_file)";
             return Err(Invalid::new("cluster_secret", reason));
         }
+        if self.base().is_open() {
+            Secret::check_strength(current.expose())
+                .map_err(|reason| Invalid::new("cluster_secret", reason))?;
+        }
         let previous = self.cluster_secret_previous.clone();
         Ok(std::iter::once(current).chain((!previous.is_empty()).then_some(previous)).collect())
     }
@@ -242,8 +247,12 @@ impl ServiceConfig for StorageConfig {
         BaseSettings {
             listen: &self.listen,
             metrics_listen: &self.metrics_listen,
-            insecure_allow_remote: self.insecure_allow_remote,
+            protection: self.peer_auth.protection(),
         }
+    }
+
+    fn peer_auth(&self) -> &PeerAuthConfig {
+        &self.peer_auth
     }
 
     fn runtime(&self) -> &RuntimeConfig {

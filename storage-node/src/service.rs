@@ -110,7 +110,8 @@ async fn identity_of(context: &Context) -> Result<Option<NodeId>, RunError> {
     }
     // Nobody yet: the agent is asked under a name that is thrown away.
     let nobody = NodeId::random(&mut context.entropy.clone());
-    let identity = PeerIdentity::new(nobody, Incarnation(0), ProcessRole::Storage, None);
+    let identity = PeerIdentity::new(nobody, Incarnation(0), ProcessRole::Storage, None)
+        .proven_by(context.peer_auth.clone());
     let client = client(context, identity);
     Ok(learn_node(&client, &context.config.membership, &context.shutdown).await)
 }
@@ -178,7 +179,8 @@ impl Parts {
         )
         .map_err(|error| RunError::io("the hints' writer", error))?;
         let identity =
-            PeerIdentity::new(me, file.incarnation, ProcessRole::Storage, file.cluster_id);
+            PeerIdentity::new(me, file.incarnation, ProcessRole::Storage, file.cluster_id)
+                .proven_by(context.peer_auth.clone());
         let client = client(context, identity.clone());
         let view: Arc<ArcSwapOption<ClusterView>> = Arc::default();
         let health = Arc::new(PeerHealth::new(metrics.peers.clone()));

@@ -311,7 +311,6 @@ class Hosts:
             "listen": f"0.0.0.0:{port}",
             "metrics_listen": f"0.0.0.0:{port + 1}",
             "data_dir": str(data),
-            "insecure_allow_remote": True,
         }
         if service == "membership":
             lines["name"] = f"host-{k}"
@@ -334,6 +333,10 @@ class Hosts:
             for name, other in [("router", ROUTER), ("storage", STORAGE), ("membership", MEMBERSHIP), ("worker", WORKER)]:
                 text += f'{name} = "{self.address(k, other)}"\n'
             text += "[founding]\npartitions = 64\nspacing = 3\n"
+        # The namespaces are the fence: scenarios speak to processes as operators do.
+        text += '[peer_auth]\nmode = "none"\n'
+        if service == "router":
+            text += '[auth]\nmode = "none"\n'
         config = folder / f"{service}.toml"
         config.write_text(text)
         return config

@@ -57,6 +57,14 @@ def settings_files(r: Rendered, sources: Sources) -> None:
         if "membership" in settings:
             agent = r.containers()["membership-svc"]["ports"][0]["containerPort"]
             assert settings["membership"] == f"127.0.0.1:{agent}", name
+    for name, (_, file) in SERVICES.items():
+        mounts = {m["name"]: m["mountPath"] for m in r.containers()[name]["volumeMounts"]}
+        guards = [("peer_auth", "hmac", "peer-auth")] + [("auth", "keys", "auth")] * (name == "request-router")
+        for table, mode, volume in guards:
+            guard = files[file][table]
+            assert guard["mode"] == (mode if volume in mounts else "none"), f"{file}: {guard}"
+            if volume in mounts:
+                assert guard["keys_file"].startswith(mounts[volume]), f"{file}: {guard}"
     storage = r.containers()["storage-node"]
     secret = next(m for m in storage["volumeMounts"] if m["name"] == "cluster-secret")["mountPath"]
     assert files["storage.toml"]["cluster_secret_file"].startswith(secret + "/")
@@ -176,6 +184,10 @@ def volumes(r: Rendered, sources: Sources) -> None:
     assert sorted(parts) == ["membership", "router", "storage", "worker"], parts
     only = [c["name"] for c in r.containers().values() for m in c["volumeMounts"] if m["name"] == "cluster-secret"]
     assert only == ["storage-node"], f"the cluster's secret is mounted by {only}"
+    for name, wanted in [("auth", ["request-router"]), ("peer-auth", list(r.containers()))]:
+        having = [c["name"] for c in r.containers().values() for m in c["volumeMounts"] if m["name"] == name]
+        assert having in ([], wanted), f"{name} is mounted by {having}"
+        assert bool(having) == (name in known), f"the volume {name} and its mounts go together"
     own = {(o["kind"], o["metadata"]["name"]) for o in r.objects}
     for volume in spec["volumes"]:
         name = volume.get("configMap", {}).get("name")

@@ -3,6 +3,7 @@ objects to the services' sources. Usage: chart.py ROOT CACHE"""
 
 import base64
 import concurrent.futures
+import hashlib
 import json
 import pathlib
 import shutil
@@ -125,7 +126,23 @@ def defaults(chart: Chart) -> str:
     if not r.of("PodDisruptionBudget") or not r.of("NetworkPolicy"):
         raise Failed("no budget or policy by default")
     r.one("Secret", "-cluster-secret")
+    generated_keys(r)
     return "ports, version"
+
+
+def generated_keys(r: Rendered) -> None:
+    """The generated file of API keys has the generated key of the administrator, in the form of one."""
+    data = {name: base64.b64decode(value) for name, value in r.one("Secret", "rel-atoll-auth")["data"].items()}
+    text = data["admin-key"].decode()
+    secret = text.removeprefix("atoll_admin_")
+    if len(secret) != 43 or len(base64.urlsafe_b64decode(secret + "=")) != 32:
+        raise Failed(f"{text} is not an API key")
+    (key,) = json.loads(data["keys.json"])["keys"]
+    if key["versions"][0]["sha256"] != hashlib.sha256(text.encode()).hexdigest():
+        raise Failed("the file of keys does not have the administrator's")
+    peers = base64.b64decode(r.one("Secret", "rel-atoll-peer-auth")["data"]["peer-keys"])
+    if len(peers) < 32:
+        raise Failed("the key of the peers is too short")
 
 
 def restarts(chart: Chart) -> str:
@@ -171,7 +188,12 @@ def lookups(chart: Chart) -> str:
               "data": {"cluster-secret": base64.b64encode(b"kept").decode()}}
     live = {"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "atoll", **owned},
             "spec": {"replicas": 5}}
-    objects = {"/api/v1/namespaces/shop/secrets/atoll-cluster-secret": secret,
+    auth = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "atoll-auth", **owned},
+            "data": {name: base64.b64encode(b"kept").decode() for name in ("admin-key", "keys.json")}}
+    peers = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "atoll-peer-auth", **owned},
+             "data": {"peer-keys": base64.b64encode(b"kept").decode()}}
+    secrets = {s["metadata"]["name"]: s for s in (secret, auth, peers)}
+    objects = {**{f"/api/v1/namespaces/shop/secrets/{name}": s for name, s in secrets.items()},
                "/apis/apps/v1/namespaces/shop/statefulsets/atoll": live}
     cases = [(3, ["atoll-3", "atoll-4"]), (4, ["atoll-4"]), (5, None), (6, None)]
     with ApiServer(objects) as api, tempfile.NamedTemporaryFile("w", suffix=".yaml") as kubeconfig:
@@ -188,11 +210,12 @@ def lookups(chart: Chart) -> str:
                 named = [j["spec"]["template"]["spec"]["containers"][0]["args"][4:] for j in jobs]
                 if named != ([removed] if removed else []):
                     raise Failed(f"{helm}, 5 to {replicas}: the Job removes {named}")
-                if r.one("Secret")["data"] != secret["data"]:
-                    raise Failed(f"{helm}: the secret of the cluster is replaced")
-    fresh = {chart.render().one("Secret")["data"]["cluster-secret"] for _ in range(2)}
-    if len(fresh) != 2:
-        raise Failed("the generated secret is always the same")
+                if {s["metadata"]["name"]: s["data"] for s in r.of("Secret")} != {n: s["data"] for n, s in secrets.items()}:
+                    raise Failed(f"{helm}: a secret of the cluster is replaced")
+    drawn = [chart.render().of("Secret") for _ in range(2)]
+    for one, two in zip(*drawn, strict=True):
+        if set(one["data"].values()) & set(two["data"].values()):
+            raise Failed("a generated secret is always the same")
     return f"{len(cases) * len(HELMS)} renderings"
 
 
@@ -209,7 +232,10 @@ def notes(chart: Chart) -> str:
             raise Failed(f"{values.name}: {done.stderr or text}")
         if "volumeClaimTemplates" not in r.workload()["spec"]:
             warned.add("persistence is off" in text)
-        warned.add("authenticates nobody" in text)
+        warned.add("Nothing is encrypted" in text)
+        for name in ("auth", "peerAuth"):
+            if yaml.safe_load(values.read_text()).get(name, {}).get("enabled") is False:
+                warned.add(f"{name} is off" in text)
     if warned != {True}:
         raise Failed("a warning is missing")
     return f"{len(chart.values())} texts"

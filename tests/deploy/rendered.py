@@ -5,7 +5,7 @@ import tomllib
 
 import yaml
 
-GENERATED = "cluster-secret"
+GENERATED = ("cluster-secret", "peer-keys", "admin-key", "keys.json")
 
 
 class Rendered:
@@ -44,7 +44,7 @@ class Rendered:
 
     def stable(self) -> str:
         """The text without what is drawn anew at each rendering."""
-        lines = (line for line in self.text.splitlines() if not line.startswith(f"  {GENERATED}: "))
+        lines = (line for line in self.text.splitlines() if not line.startswith(tuple(f"  {name}: " for name in GENERATED)))
         return "\n".join(lines)
 
     def custom(self) -> list[str]:

@@ -46,8 +46,8 @@ class Sources:
 
     def settings(self, crate: str) -> set[str]:
         """Names of fields that settings may have, at any depth."""
-        shared = [self.root / "service-kit/src/launch/listeners.rs", self.root / "service-kit/src/telemetry.rs"]
-        text = self.config(crate) + "".join(path.read_text() for path in shared)
+        shared = ["launch/listeners.rs", "telemetry.rs", "auth/config.rs", "peer/auth/mod.rs"]
+        text = self.config(crate) + "".join((self.root / "service-kit/src" / path).read_text() for path in shared)
         return set(re.findall(r"^\s+pub (\w+):", text, re.M))
 
     def health_routes(self) -> set[str]:

@@ -16,7 +16,8 @@ pub struct Bench {
 
 impl Bench {
     /// Runs on a runtime of its own: the load generator uses every core it can get.
-    pub(crate) fn run(self, output: Output) -> ExitCode {
+    pub(crate) fn run(self, api_key: Option<String>, output: Output) -> ExitCode {
+        let options = bench::Options { api_key, ..self.options };
         let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
             Ok(runtime) => runtime,
             Err(error) => {
@@ -24,7 +25,7 @@ impl Bench {
                 return exit::FAILURE.into();
             }
         };
-        let printed = match runtime.block_on(bench::run(self.options)) {
+        let printed = match runtime.block_on(bench::run(options)) {
             Ok(report) if output.is_json() => output.document(&report),
             Ok(report) => output.line(report),
             Err(error) => {

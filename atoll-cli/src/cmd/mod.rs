@@ -1,6 +1,7 @@
 //! One file per command: options, the call, the printing.
 
 pub(crate) mod anti_entropy;
+pub(crate) mod audit;
 pub(crate) mod bench;
 pub(crate) mod bucket;
 pub(crate) mod commit;
@@ -11,6 +12,7 @@ pub(crate) mod get;
 pub(crate) mod health;
 pub(crate) mod hints;
 pub(crate) mod idle;
+pub(crate) mod keys;
 pub(crate) mod membership;
 pub(crate) mod object;
 pub(crate) mod plan;
@@ -48,8 +50,10 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
         Command::StorageNode(args) => return args.run(),
         Command::Membership(args) => return args.run(),
         Command::AntiEntropyWorker(args) => return args.run(),
-        Command::Bench(args) => return args.run(output),
+        Command::Bench(args) => return args.run(global.api_key, output),
         Command::Completions(args) => args.run(output),
+        Command::Keys(command) => command.run(output),
+        Command::Audit(command) => command.run(output),
         Command::Version => version::run(output),
         Command::Dev(args) => block_on(dev::run(args, output)),
         Command::Idle => block_on(idle::run()),
@@ -106,6 +110,8 @@ async fn run_with_client(command: Command, global: &Global, output: Output) -> D
         | Command::Membership(_)
         | Command::AntiEntropyWorker(_)
         | Command::Completions(_)
+        | Command::Keys(_)
+        | Command::Audit(_)
         | Command::Version => unreachable!("handled before a client is made"),
     }
 }

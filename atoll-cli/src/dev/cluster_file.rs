@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use service_kit::datadir::{create_private_dir, write_atomic};
 
 use crate::dev::args::{ClusterArgs, HOSTS_MAX, PORTS_PER_HOST};
+use crate::dev::security;
 use crate::exit;
 use crate::output::Failure;
 
@@ -56,6 +57,9 @@ pub struct ClusterFile {
     pub partitions: u32,
     /// Replicas that the ring is laid out for.
     pub spacing: u16,
+    /// Whether clients and hosts are authenticated.
+    #[serde(default)]
+    pub secure: bool,
 }
 
 /// A data directory that this process alone may use, until it ends.
@@ -103,9 +107,17 @@ impl DataDir {
                 )));
             }
         }
+        if existing && args.secure && !cluster.secure {
+            return Err(config(format!(
+                "{shown} has a cluster without --secure; --fresh starts anew"
+            )));
+        }
         let dir = Self { path, cluster, is_new: !existing, _lock: lock };
         if dir.is_new {
             dir.save().map_err(broken)?;
+        }
+        if dir.cluster.secure {
+            security::ensure(&dir.path)?;
         }
         Ok(dir)
     }
@@ -222,6 +234,7 @@ fn create(args: &ClusterArgs) -> Result<ClusterFile, Failure> {
         base_port: args.base_port.unwrap_or(BASE_PORT_DEFAULT),
         partitions: PARTITIONS,
         spacing: hosts.min(SPACING_MAX),
+        secure: args.secure,
     })
 }
 
@@ -232,7 +245,13 @@ mod tests {
     use super::*;
 
     fn args(data: &Path) -> ClusterArgs {
-        ClusterArgs { hosts: None, base_port: None, data: data.to_owned(), fresh: false }
+        ClusterArgs {
+            hosts: None,
+            base_port: None,
+            data: data.to_owned(),
+            fresh: false,
+            secure: false,
+        }
     }
 
     #[test]

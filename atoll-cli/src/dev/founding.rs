@@ -26,8 +26,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 /// What is missing, when the patience is over.
-pub(super) async fn found(places: &[Place], founders: u16) -> Result<(), String> {
-    let http = http().map_err(|error| error.to_string())?;
+pub(super) async fn found(
+    places: &[Place],
+    founders: u16,
+    api_key: Option<&str>,
+) -> Result<(), String> {
+    let http = http(api_key).map_err(|error| error.to_string())?;
     let deadline = Instant::now() + PATIENCE;
     let names: Vec<String> = (1..=founders).map(node_name).collect();
     let of = |service: Service| {
@@ -36,11 +40,12 @@ pub(super) async fn found(places: &[Place], founders: u16) -> Result<(), String>
             .filter(move |place| place.service == service && place.host <= founders)
             .map(|place| format!("http://{}", place.listen))
     };
-    let Some(agent) = of(Service::Membership).next() else { return Ok(()) };
+    // An administrator asks a router: agents may believe nobody but hosts of the cluster.
+    let Some(router) = of(Service::Router).next() else { return Ok(()) };
     // The founding is tried until it is done: storage nodes report their stores when they can, and
     // a plan may be out of date by the time it is committed.
     loop {
-        match try_to_found(&http, &agent, &names).await {
+        match try_to_found(&http, &router, &names).await {
             Ok(Founding::Done) => break,
             Ok(Founding::Before) => return Ok(()),
             Err(reason) if Instant::now() >= deadline => return Err(reason),
@@ -69,10 +74,10 @@ enum Founding {
 
 async fn try_to_found(
     http: &reqwest::Client,
-    agent: &str,
+    router: &str,
     names: &[String],
 ) -> Result<Founding, String> {
-    let cluster: ClusterDocument = get(http, &format!("{agent}{CLUSTER_PATH}")).await?;
+    let cluster: ClusterDocument = get(http, &format!("{router}{CLUSTER_PATH}")).await?;
     if cluster.cluster.is_some() {
         return Ok(Founding::Before);
     }
@@ -86,18 +91,18 @@ async fn try_to_found(
         return Err(format!("{missing} is not known to the other hosts yet"));
     }
     debug_assert!(names.len() <= MEMBERS_MAX, "a development cluster is small");
-    let stage = format!("{agent}{STAGE_PATH}");
+    let stage = format!("{router}{STAGE_PATH}");
     answered(http.delete(&stage).send().await).await?;
     for name in names {
         let join = StageRequest::Join { node: name.clone(), zone: None, weight: None };
         answered(http.post(&stage).json(&join).send().await).await?;
     }
-    let plan: PlanDocument = get(http, &format!("{agent}{PLAN_PATH}")).await?;
+    let plan: PlanDocument = get(http, &format!("{router}{PLAN_PATH}")).await?;
     if let Some(refusal) = plan.refusals.first() {
         return Err(format!("the founding is refused: {}", refusal.detail));
     }
     let commit =
-        http.post(format!("{agent}{COMMIT_PATH}")).header(IF_MATCH, format!("\"{}\"", plan.plan));
+        http.post(format!("{router}{COMMIT_PATH}")).header(IF_MATCH, format!("\"{}\"", plan.plan));
     answered(commit.send().await).await.map(|_| Founding::Done)
 }
 

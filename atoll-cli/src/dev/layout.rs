@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::dev::args::{PORTS_PER_HOST, Service};
 use crate::dev::cluster_file::ClusterFile;
+use crate::dev::security;
 
 /// The address that everything listens on.
 const LOOPBACK: &str = "127.0.0.1";
@@ -36,6 +37,9 @@ pub struct Place {
     pub config: PathBuf,
     /// Its log.
     pub log: PathBuf,
+    /// The cluster's directory.
+    #[serde(skip)]
+    root: PathBuf,
 }
 
 impl Place {
@@ -57,6 +61,7 @@ impl Place {
             data_dir: dir.join(data_name),
             config: dir.join(format!("{name}.toml")),
             log: dir.join(format!("{name}.log")),
+            root: root.to_owned(),
         }
     }
 
@@ -81,6 +86,10 @@ impl Place {
             Service::Router => {
                 line("membership", quoted(&agent));
                 line("expose_replicas", "true".to_owned());
+                if cluster.secure {
+                    let file = host_dir(&self.root, self.host).join("audit.log");
+                    line("audit_file", quoted(&file.to_string_lossy()));
+                }
             }
             Service::StorageNode => {
                 line("membership", quoted(&agent));
@@ -111,6 +120,15 @@ impl Place {
             }
         }
         line("\n[runtime]\ndrain_timeout_ms", DRAIN_TIMEOUT_MS.to_string());
+        if cluster.secure {
+            let path = |path: PathBuf| quoted(&path.to_string_lossy());
+            line("\n[peer_auth]\nmode", quoted("hmac"));
+            line("keys_file", path(security::peer_keys_file(&self.root)));
+            if self.service == Service::Router {
+                line("\n[auth]\nmode", quoted("keys"));
+                line("keys_file", path(security::keys_file(&self.root)));
+            }
+        }
         text
     }
 }
@@ -163,6 +181,7 @@ mod tests {
             kind: String::new(),
             format: 1,
             secret: "ab".repeat(32),
+            secure: false,
             hosts: 3,
             founders: 3,
             base_port: 7700,

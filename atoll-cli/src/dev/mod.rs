@@ -23,6 +23,7 @@ mod founding;
 pub mod layout;
 mod ready;
 mod run;
+mod security;
 mod supervisor;
 
 use crate::output::{Done, Output};

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+
 use crate::dev::layout::Place;
 
 /// Pause between two looks.
@@ -15,7 +17,7 @@ pub(super) const LOOK: Duration = Duration::from_secs(1);
 /// # Errors
 /// Who is not ready, and why, when `patience` is over.
 pub(super) async fn wait_until_ready(places: &[Place], patience: Duration) -> Result<(), String> {
-    let http = http().map_err(|error| error.to_string())?;
+    let http = http(None).map_err(|error| error.to_string())?;
     let deadline = Instant::now() + patience;
     for place in places {
         loop {
@@ -29,9 +31,14 @@ pub(super) async fn wait_until_ready(places: &[Place], patience: Duration) -> Re
     Ok(())
 }
 
-/// A client for processes of this machine.
-pub(super) fn http() -> reqwest::Result<reqwest::Client> {
-    reqwest::Client::builder().no_proxy().timeout(LOOK).build()
+/// A client for processes of this machine, which presents `api_key`.
+pub(super) fn http(api_key: Option<&str>) -> reqwest::Result<reqwest::Client> {
+    let mut headers = HeaderMap::new();
+    // A key is plain text: another one is presented as none, and refused.
+    if let Some(Ok(value)) = api_key.map(|key| HeaderValue::try_from(format!("Bearer {key}"))) {
+        headers.insert(AUTHORIZATION, value);
+    }
+    reqwest::Client::builder().no_proxy().timeout(LOOK).default_headers(headers).build()
 }
 
 async fn look(http: &reqwest::Client, place: &Place) -> Result<(), String> {

@@ -13,6 +13,7 @@ use crate::dev::control::{self, Asked};
 use crate::dev::founding::found;
 use crate::dev::layout::Place;
 use crate::dev::ready::wait_until_ready;
+use crate::dev::security::{admin_key, admin_key_file};
 use crate::dev::supervisor::Supervisor;
 use crate::exit;
 use crate::output::{Done, Failure, Output};
@@ -55,6 +56,7 @@ pub(super) async fn run(args: ClusterArgs, output: Output) -> Done {
     let mut stop = Stop::listen()?;
     let dir = DataDir::open(&args)?;
     let is_new = dir.is_new;
+    let api_key = dir.cluster.secure.then(|| admin_key(&dir.path)).transpose()?;
     let mut supervisor = Supervisor::new(dir, output);
     let places = supervisor.places();
     supervisor.check_ports(&places)?;
@@ -66,7 +68,7 @@ pub(super) async fn run(args: ClusterArgs, output: Output) -> Done {
     }
     let came_up = {
         let founders = supervisor.dir().cluster.founders;
-        let coming_up = come_up(&places, founders, is_new, output);
+        let coming_up = come_up(&places, founders, api_key.as_deref(), is_new, output);
         tokio::pin!(coming_up);
         loop {
             tokio::select! {
@@ -98,13 +100,14 @@ pub(super) async fn run(args: ClusterArgs, output: Output) -> Done {
 async fn come_up(
     places: &[Place],
     founders: u16,
+    api_key: Option<&str>,
     is_new: bool,
     output: Output,
 ) -> Result<(), String> {
     let progress = output.progress(None, "{spinner} {msg} {elapsed}");
     progress.enable_steady_tick(Duration::from_millis(100));
     progress.set_message("starting");
-    found(places, founders).await?;
+    found(places, founders, api_key).await?;
     progress.set_message("waiting until ready");
     let patience = if is_new { NEW_PATIENCE } else { RESTART_PATIENCE };
     let ready = wait_until_ready(places, patience).await;
@@ -143,9 +146,15 @@ fn announce(
         took.subsec_millis() / 100,
         supervisor.dir().path.display()
     ))?;
+    let root = &supervisor.dir().path;
+    let authorization = if supervisor.dir().cluster.secure {
+        format!(" -H \"Authorization: Bearer $(cat {})\"", admin_key_file(root).display())
+    } else {
+        String::new()
+    };
     output.line(format!(
-        "  curl -X PUT {endpoint}/v1/kv/carts/alice -H 'Content-Type: application/json' -d \
-         '{{\"book\":1}}'\n  curl -i {endpoint}/v1/kv/carts/alice"
+        "  curl -X PUT {endpoint}/v1/kv/carts/alice{authorization} -H 'Content-Type: \
+         application/json' -d '{{\"book\":1}}'\n  curl -i {endpoint}/v1/kv/carts/alice{authorization}"
     ))?;
     Ok(())
 }

@@ -21,9 +21,13 @@ whole numbers whole. Call with (dict "table" … "path" ""). */}}
 {{- $listen := .root.Values.listenAddress -}}
 listen: {{ printf "%s:%d" $listen (int .port) | quote }}
 metrics_listen: {{ printf "%s:%d" $listen (int .metricsPort) | quote }}
-# Peers are on other hosts, and nothing authenticates them in this version: the NetworkPolicy is
-# the fence.
-insecure_allow_remote: true
+peer_auth:
+  {{- if .root.Values.peerAuth.enabled }}
+  mode: hmac
+  keys_file: /etc/atoll/peer-auth/{{ .root.Values.peerAuth.key }}
+  {{- else }}
+  mode: none
+  {{- end }}
 data_dir: /var/lib/atoll/{{ .data }}
 runtime:
   drain_timeout_ms: {{ mul 1000 (int .values.drainSeconds) }}
@@ -65,6 +69,13 @@ storage.toml:
 router.toml:
   {{- include "atoll.commonSettings" (dict "root" . "values" $v.router "port" $v.ports.router "metricsPort" $v.ports.routerMetrics "data" "router") | nindent 2 }}
   membership: {{ $agent | quote }}
+  auth:
+    {{- if $v.auth.enabled }}
+    mode: keys
+    keys_file: /etc/atoll/auth
+    {{- else }}
+    mode: none
+    {{- end }}
 anti-entropy.toml:
   {{- include "atoll.commonSettings" (dict "root" . "values" $v.antiEntropy "port" $v.ports.antiEntropy "metricsPort" $v.ports.antiEntropyMetrics "data" "worker") | nindent 2 }}
   membership: {{ $agent | quote }}

@@ -54,6 +54,11 @@ env (list), mounts (list), lifecycle (dict). */}}
       subPath: {{ base .dataPath }}
     - name: tmp
       mountPath: /tmp
+    {{- if $root.Values.peerAuth.enabled }}
+    - name: peer-auth
+      mountPath: /etc/atoll/peer-auth
+      readOnly: true
+    {{- end }}
     {{- with concat (default (list) .mounts) .values.extraVolumeMounts }}
     {{- toYaml . | nindent 4 }}
     {{- end }}

@@ -92,6 +92,26 @@ with (dict "root" $ "indent" 2 "extra" (dict …)). */}}
 {{- default (printf "%s-cluster-secret" (include "atoll.fullname" .)) .Values.clusterSecret.existingSecret -}}
 {{- end -}}
 
+{{- define "atoll.authName" -}}
+{{- default (printf "%s-auth" (include "atoll.fullname" .)) .Values.auth.existingSecret -}}
+{{- end -}}
+
+{{- define "atoll.peerAuthName" -}}
+{{- default (printf "%s-peer-auth" (include "atoll.fullname" .)) .Values.peerAuth.existingSecret -}}
+{{- end -}}
+
+{{/* The environment of pods that speak as an administrator; a list, empty where nobody is asked. */}}
+{{- define "atoll.adminEnv" -}}
+{{- if .Values.auth.enabled -}}
+env:
+  - name: ATOLL_API_KEY
+    valueFrom:
+      secretKeyRef:
+        name: {{ include "atoll.authName" . }}
+        key: {{ .Values.auth.adminKey }}
+{{- end -}}
+{{- end -}}
+
 {{/* Pods that run the image outside the ring: pull secrets, identity, placement. */}}
 {{- define "atoll.helperPodSpec" -}}
 serviceAccountName: {{ include "atoll.serviceAccountName" . }}

@@ -18,6 +18,7 @@ pub mod ring;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use dynamo_core::limits::PEER_MESSAGE_BYTES_MAX;
 use dynamo_core::wire::gossip::GOSSIP_PATH;
@@ -31,7 +32,7 @@ use service_kit::http::error::{ErrorCode, Problem};
 use service_kit::http::fallback::with_fallbacks;
 use service_kit::launch::{RunError, ServiceContext};
 use service_kit::metrics::HttpMetrics;
-use service_kit::peer::gate::{PeerGate, require_peer};
+use service_kit::peer::gate::{PeerGate, require_peer, require_signature};
 
 use crate::agent::{Agent, ChangeError};
 use crate::config::Config;
@@ -71,7 +72,8 @@ pub fn router(
     // Gossip messages carry their own identity, under a checksum; their check is in the core.
     let gossip = Router::new()
         .route(GOSSIP_PATH, post(gossip::receive))
-        .route_layer(pool("gossip", GOSSIP_REQUESTS_MAX)?.layer());
+        .route_layer(pool("gossip", GOSSIP_REQUESTS_MAX)?.layer())
+        .route_layer(from_fn_with_state(gate.clone(), require_signature));
     let polls = Router::new()
         .route(RING_PATH, get(ring::snapshot))
         .route_layer(pool("ring", RING_POLLS_MAX)?.layer());
@@ -90,7 +92,7 @@ pub fn router(
     let gated = polls
         .merge(admin)
         .merge(local)
-        .route_layer(axum::middleware::from_fn_with_state(gate.allowing_plain(), require_peer));
+        .route_layer(from_fn_with_state(gate.allowing_plain(), require_peer));
     let http = HttpMetrics::register(&context.registry, "api", context.clock.clone())?;
     Ok(with_fallbacks(gated.merge(gossip)).layer(http.layer()).with_state(state))
 }

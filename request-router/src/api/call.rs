@@ -1,16 +1,20 @@
 //! One request on the client port, as far as all routes are alike: its head and when it came, its
 //! body as JSON, and how it ends.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use dynamo_core::key::Bucket;
 use dynamo_core::time::Mono;
 use http::request::Parts;
 use http::{HeaderMap, Method};
 use serde::de::DeserializeOwned;
+use service_kit::auth::api_keys::Principal;
+use service_kit::auth::scope::Scope;
 use service_kit::http::body::{BodyLimits, BodyReader, HeldBody};
 use service_kit::http::error::{ErrorCode, Outcome, Problem};
 use service_kit::http::json::{parse_strict, require_json};
@@ -26,6 +30,8 @@ use crate::state::App;
 pub(crate) struct Call<'a> {
     pub(crate) app: &'a App,
     id: Option<RequestId>,
+    /// Who asks; `None` where nobody is asked for a key.
+    principal: Option<Arc<Principal>>,
     parts: Parts,
     started: Mono,
 }
@@ -35,7 +41,8 @@ impl<'a> Call<'a> {
         let started = app.clock.mono();
         let (parts, body) = request.into_parts();
         let id = parts.extensions.get::<RequestId>().cloned();
-        (Self { app, id, parts, started }, body)
+        let principal = parts.extensions.get::<Arc<Principal>>().cloned();
+        (Self { app, id, principal, parts, started }, body)
     }
 
     /// The answer.
@@ -46,9 +53,34 @@ impl<'a> Call<'a> {
         match result {
             Ok(answer) => answer.into_response(),
             Err(refused) => {
-                let expose = self.app.config.expose_replicas;
+                let admin = self.principal.as_ref().is_some_and(|who| who.is_admin());
+                let expose = self.app.config.expose_replicas || admin;
                 refusal::respond(refused.into(), self.id.as_ref(), expose)
             }
+        }
+    }
+
+    /// Asks for a scope that an effect of this request needs besides what its route needs.
+    pub(super) fn permit(&self, scope: Scope, bucket: &Bucket) -> Result<(), Problem> {
+        self.permit_if(scope, |who| who.permits(scope, bucket.as_str()))
+    }
+
+    /// Asks for the scope of administrators, for an effect besides what the route does.
+    pub(super) fn permit_admin(&self) -> Result<(), Problem> {
+        self.permit_if(Scope::Admin, Principal::is_admin)
+    }
+
+    fn permit_if(
+        &self,
+        scope: Scope,
+        permits: impl FnOnce(&Principal) -> bool,
+    ) -> Result<(), Problem> {
+        let Some(keys) = &self.app.keys else { return Ok(()) };
+        match &self.principal {
+            Some(who) if permits(who) => Ok(()),
+            Some(who) => Err(keys.forbidden(who, scope)),
+            // The guard lets nobody through without a principal.
+            None => Err(Problem::new(ErrorCode::Unauthorized, "a valid API key is required")),
         }
     }
 

@@ -9,6 +9,7 @@ use dynamo_core::limits::RING_WAIT_MS_MAX;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Serialize;
+use service_kit::auth::scope::Scope;
 use service_kit::http::error::Problem;
 use std::sync::Arc;
 use std::time::Duration;
@@ -130,16 +131,18 @@ pub struct Place {
               (status = 400, description = "Not a bucket and a key")))]
 pub async fn preference(State(app): State<App>, request: Request) -> Response {
     let (call, _) = Call::begin(&app, request);
-    let result = place(&app, call.query()).map(fresh_json);
+    let result = place(&call).map(fresh_json);
     call.conclude(result)
 }
 
-fn place(app: &App, query: Option<&str>) -> Result<Preference, Problem> {
-    let query = Query::parse(query, &["bucket", "key"])?;
+fn place(call: &Call<'_>) -> Result<Preference, Problem> {
+    let app = call.app;
+    let query = Query::parse(call.query(), &["bucket", "key"])?;
     let missing = |name| bad_parameter(name, "is required");
     let bucket = query.text("bucket")?.ok_or_else(|| missing("bucket"))?;
     let key = query.bytes("key").ok_or_else(|| missing("key"))?;
     let object = path::named(bucket, Bytes::copy_from_slice(key))?;
+    call.permit(Scope::Read, object.bucket())?;
     let ring = app.ring()?;
     let view = &ring.view;
     let n = view.bucket(object.bucket()).n;

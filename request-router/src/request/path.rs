@@ -32,6 +32,15 @@ pub fn bucket(path: &str, prefix: &str) -> Result<Bucket, Problem> {
     bucket_name(path.strip_prefix(prefix).ok_or_else(no_route)?)
 }
 
+/// The bucket that any path with one names, whatever follows it.
+///
+/// # Errors
+/// As [`bucket`].
+pub fn bucket_of(path: &str) -> Result<Bucket, Problem> {
+    let rest = path.strip_prefix(KV_PREFIX).ok_or_else(no_route)?;
+    bucket_name(rest.split_once('/').map_or(rest, |(bucket, _)| bucket))
+}
+
 /// A bucket and the bytes of a key as an object.
 ///
 /// # Errors

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 
 use dynamo_core::key::decode_key;
+use service_kit::auth::api_key::id_of;
 use service_kit::http::error::{ErrorCode, Problem, escape_echo};
 
 use super::bad_parameter;
@@ -126,11 +127,26 @@ fn decode(text: &str) -> Result<Cow<'_, [u8]>, Problem> {
     Ok(Cow::Owned(decoded.to_vec()))
 }
 
+/// Whether a query string has credentials in it, by the name of a parameter or by its value.
+#[must_use]
+pub fn has_credentials(raw: &str) -> bool {
+    raw.split('&').any(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let is_key = decode(value).is_ok_and(|value| {
+            std::str::from_utf8(&value).is_ok_and(|value| id_of(value).is_some())
+        });
+        is_key || decode(name).is_ok_and(|name| is_credential_name(&name))
+    })
+}
+
+fn is_credential_name(name: &[u8]) -> bool {
+    let lower = name.to_ascii_lowercase();
+    CREDENTIAL_NAMES.iter().any(|known| known.as_bytes() == lower)
+}
+
 fn unknown(name: &[u8]) -> Problem {
     let shown = escape_echo(name);
-    let lower = name.to_ascii_lowercase();
-    let credential = CREDENTIAL_NAMES.iter().any(|known| known.as_bytes() == lower);
-    let detail = if credential {
+    let detail = if is_credential_name(name) {
         format!("parameter '{shown}': credentials belong in the Authorization header")
     } else {
         format!("parameter '{shown}' is not known to this method of this route")
@@ -180,6 +196,23 @@ mod tests {
         assert!(problem.detail().contains("Access_Token"), "{problem}");
         assert!(problem.detail().contains("Authorization"), "{problem}");
         assert!(!problem.detail().contains("hunter2"), "{problem}");
+    }
+
+    #[test]
+    fn credentials_are_known_by_name_or_value() {
+        let key = format!("atoll_a_{}", "A".repeat(43));
+        let cases = [
+            ("r=1&explain", false),
+            ("key=atoll_a_b", false),
+            ("token=x", true),
+            ("r=1&API_KEY", true),
+            ("%74oken=x", true),
+            (&format!("key={key}"), true),
+            (&format!("key={}", key.replace('_', "%5f")), true),
+        ];
+        for (raw, expected) in cases {
+            assert_eq!(has_credentials(raw), expected, "{raw}");
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod bad_requests;
 mod bulk;
 mod console;
 mod operations;
+mod permissions;
 mod properties;
 mod refusals;
 mod routing;

@@ -8,6 +8,7 @@ mod secret;
 
 pub use layers::{ConfigError, Override, Sources, load, print_effective};
 pub use secret::Secret;
+pub(crate) use secret::read_private;
 
 /// Exit code of a process whose settings are refused (`EX_CONFIG` of sysexits.h).
 pub const EXIT_CONFIG: u8 = 78;

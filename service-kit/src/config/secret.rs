@@ -1,5 +1,6 @@
 //! Values that are never shown: not in logs, not in `--print-config`, not in debug output.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
@@ -8,7 +9,9 @@ use std::path::Path;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::Invalid;
-use crate::limits::SECRET_FILE_BYTES_MAX;
+use crate::limits::{
+    SECRET_FILE_BYTES_MAX, SHARED_SECRET_BYTES_MIN, SHARED_SECRET_DISTINCT_BYTES_MIN,
+};
 
 /// What is shown in place of a secret.
 const REDACTED: &str = "<redacted>";
@@ -36,6 +39,25 @@ impl Secret {
         self.0.is_empty()
     }
 
+    /// Refuses what can be guessed: short secrets, and placeholders of few characters.
+    ///
+    /// # Errors
+    /// What is wrong with it, without any of it.
+    pub fn check_strength(secret: &[u8]) -> Result<(), String> {
+        if secret.len() < SHARED_SECRET_BYTES_MIN {
+            return Err(format!(
+                "a secret of {} bytes is too short, at least {SHARED_SECRET_BYTES_MIN} are needed \
+                 (openssl rand -hex 32)",
+                secret.len()
+            ));
+        }
+        let distinct = secret.iter().collect::<BTreeSet<_>>().len();
+        if distinct < SHARED_SECRET_DISTINCT_BYTES_MIN {
+            return Err("a secret is not random (openssl rand -hex 32)".to_owned());
+        }
+        Ok(())
+    }
+
     /// The secret given inline, or the content of `file` without its last line end. `key` names
     /// the inline setting; that of the file is `{key}_file`.
     ///
@@ -47,24 +69,13 @@ impl Secret {
         if !inline.is_empty() {
             return Err(Invalid::new(file_key, format!("given together with {key}")));
         }
-        read_private(path).map(Self).map_err(|reason| Invalid::new(file_key, reason))
+        read_line(path).map(Self).map_err(|reason| Invalid::new(file_key, reason))
     }
 }
 
-fn read_private(path: &Path) -> Result<Vec<u8>, String> {
-    let shown = path.display();
-    let file = std::fs::File::open(path).map_err(|error| format!("{shown}: {error}"))?;
-    let metadata = file.metadata().map_err(|error| format!("{shown}: {error}"))?;
-    if !is_private(metadata.mode(), metadata.uid()) {
-        return Err(format!("{shown}: others than the owner may access it (chmod 600)"));
-    }
-    let mut content = Vec::new();
-    file.take(SECRET_FILE_BYTES_MAX + 1)
-        .read_to_end(&mut content)
-        .map_err(|error| format!("{shown}: {error}"))?;
-    if content.len() as u64 > SECRET_FILE_BYTES_MAX {
-        return Err(format!("{shown}: larger than {SECRET_FILE_BYTES_MAX} bytes"));
-    }
+/// The content without its last line end.
+fn read_line(path: &Path) -> Result<Vec<u8>, String> {
+    let mut content = read_private(path, SECRET_FILE_BYTES_MAX)?;
     if content.last() == Some(&b'\n') {
         content.pop();
         if content.last() == Some(&b'\r') {
@@ -72,7 +83,31 @@ fn read_private(path: &Path) -> Result<Vec<u8>, String> {
         }
     }
     if content.is_empty() {
-        return Err(format!("{shown}: empty"));
+        return Err(format!("{}: empty", path.display()));
+    }
+    Ok(content)
+}
+
+/// The content of a file that nobody else may read, of at most `bytes_max` bytes.
+///
+/// # Errors
+/// One line that names the file: it is not there, too large, or open to others.
+pub(crate) fn read_private(path: &Path, bytes_max: u64) -> Result<Vec<u8>, String> {
+    let shown = path.display();
+    let file = std::fs::File::open(path).map_err(|error| format!("{shown}: {error}"))?;
+    let metadata = file.metadata().map_err(|error| format!("{shown}: {error}"))?;
+    if !is_private(metadata.mode(), metadata.uid()) {
+        return Err(format!("{shown}: others than the owner may access it (chmod 600)"));
+    }
+    if !metadata.is_file() {
+        return Err(format!("{shown}: not a file"));
+    }
+    let mut content = Vec::new();
+    file.take(bytes_max + 1)
+        .read_to_end(&mut content)
+        .map_err(|error| format!("{shown}: {error}"))?;
+    if content.len() as u64 > bytes_max {
+        return Err(format!("{shown}: larger than {bytes_max} bytes"));
     }
     Ok(content)
 }

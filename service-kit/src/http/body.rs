@@ -21,6 +21,7 @@ use super::error::{ErrorCode, Problem};
 use crate::limits::{
     BODY_BUDGET_BYTES, BODY_MIN_BYTES_PER_S, BODY_RATE_GRACE, BODY_TIMEOUT, IGNORED_BODY_BYTES_MAX,
 };
+use crate::peer::auth::BodyForged;
 
 /// Bytes of request bodies that may be in memory at once. Clones share the budget.
 #[derive(Debug, Clone)]
@@ -259,6 +260,9 @@ fn broken(error: &axum::Error) -> Problem {
             && io.kind() == std::io::ErrorKind::UnexpectedEof
         {
             return truncated();
+        }
+        if let Some(forged) = cause.downcast_ref::<BodyForged>() {
+            return Problem::new(ErrorCode::Unauthorized, forged.to_string()).close();
         }
         source = cause.source();
     }

@@ -143,7 +143,7 @@ error_table! {
         "Check that both processes are of compatible versions; nobody but Atoll sends frames.";
     Unauthorized "unauthorized" 401 false "Credentials required",
         "Credentials are missing, unknown, expired or revoked.",
-        "Send valid credentials in the Authorization header.";
+        "Send a valid API key: Authorization: Bearer atoll_…; docs/security.md says how keys are made.";
     Forbidden "forbidden" 403 false "Not permitted",
         "The credentials do not permit this effect.",
         "Use credentials that permit this, or ask for the permission.";
@@ -174,9 +174,9 @@ error_table! {
     StalePlan "stale_plan" 412 false "Plan out of date",
         "The membership changed since the plan was made; look at the new plan first.",
         "Look at the new plan and commit that one by its hash.";
-    ClockSkew "clock_skew" 409 true "Clock too far ahead",
-        "A timestamp of the message is more than a minute ahead of this node's clock.",
-        "Correct the clock of the sender; try again when it agrees.";
+    ClockSkew "clock_skew" 409 true "Clocks too far apart",
+        "A timestamp of the message is more than a minute off this node's clock.",
+        "Correct the clock of the host that is wrong; try again when both agree.";
     Gone "gone" 410 false "Gone",
         "The addressed member, hint target or cursor no longer exists.",
         "Forget the reference, and begin anew where that makes sense.";

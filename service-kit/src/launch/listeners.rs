@@ -72,9 +72,17 @@ pub struct BaseSettings<'a> {
     pub listen: &'a str,
     /// `metrics_listen`: `address:port` of metrics and health.
     pub metrics_listen: &'a str,
-    /// `insecure_allow_remote`: whether others than this host may connect although nothing
-    /// authenticates them.
-    pub insecure_allow_remote: bool,
+    /// What the API is protected by where others than this host may connect.
+    pub protection: Protection,
+}
+
+/// Whether those who connect are authenticated, as a setting says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Protection {
+    /// The setting.
+    pub setting: &'static str,
+    /// Whether they are; `None` where nothing is said, and only this host may connect.
+    pub on: Option<bool>,
 }
 
 impl BaseSettings<'_> {
@@ -89,15 +97,28 @@ impl BaseSettings<'_> {
         let address: SocketAddr = text
             .parse()
             .map_err(|_| Invalid::new(key, "expected an IP address and a port, 127.0.0.1:7700"))?;
-        if !address.ip().to_canonical().is_loopback() && !self.insecure_allow_remote {
+        if !is_local(address) && self.protection.on.is_none() {
             let reason = format!(
-                "{address} can be reached from other hosts, and nothing authenticates them; \
-                 set insecure_allow_remote = true if the network does"
+                "{address} can be reached from other hosts, and nothing authenticates them: set {}, \
+                 to \"none\" only where the network keeps strangers away",
+                self.protection.setting
             );
             return Err(Invalid::new(key, reason));
         }
         Ok(address)
     }
+}
+
+impl BaseSettings<'_> {
+    /// Whether others than this host may connect to the API.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.listen.parse().is_ok_and(|address| !is_local(address))
+    }
+}
+
+fn is_local(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
 }
 
 impl Validate for BaseSettings<'_> {
@@ -144,8 +165,9 @@ impl<C: ServiceConfig> ServiceContext<C> {
     pub fn bind(&self) -> Result<Listeners, RunError> {
         let base = self.config.base();
         let (api, admin) = base.addresses()?;
-        if base.insecure_allow_remote {
-            tracing::warn!(%api, "insecure_allow_remote is set: nobody is authenticated");
+        if base.protection.on == Some(false) {
+            let setting = base.protection.setting;
+            tracing::warn!(%api, "{setting} is \"none\": whoever connects is believed");
         }
         let bind = |address: SocketAddr| {
             BoundListener::bind(address).map_err(|e| RunError::io(format!("bind {address}"), e))
@@ -165,6 +187,7 @@ impl<C: ServiceConfig> ServiceContext<C> {
         limits: ServerLimits,
     ) -> Result<(), RunError> {
         let drain = self.config.runtime().drain();
+        let keys = tokio::spawn(self.peer_auth.clone().follow(self.shutdown.clone()));
         let (api_addr, admin_addr) = (listeners.api_addr(), listeners.admin_addr());
         let server = |limits, name| {
             let metrics = ServerMetrics::register(&self.registry, name)?;
@@ -193,9 +216,10 @@ impl<C: ServiceConfig> ServiceContext<C> {
         let api_ended = api_task.await;
         admin_stop.request();
         let admin_ended = admin_task.await;
+        let keys_ended = keys.await;
         announced?;
-        for ended in [api_ended, admin_ended] {
-            ended.map_err(|error| RunError::Failed(format!("a listener ended: {error}")))?;
+        for ended in [api_ended.map(drop), admin_ended.map(drop), keys_ended] {
+            ended.map_err(|error| RunError::Failed(format!("a task ended: {error}")))?;
         }
         tracing::info!("stopped");
         Ok(())
@@ -220,18 +244,20 @@ mod tests {
     #[test]
     fn addresses_are_local_unless_said_otherwise() {
         let cases = [
-            ("127.0.0.1:0", "[::1]:7701", false, None),
-            ("0.0.0.0:7700", "192.0.2.1:7701", true, None),
-            ("[::ffff:127.0.0.1]:7700", "127.0.0.1:0", false, None),
-            ("nowhere", "127.0.0.1:0", false, Some("listen")),
-            ("localhost:7700", "127.0.0.1:0", false, Some("listen")),
-            ("127.0.0.1", "127.0.0.1:0", false, Some("listen")),
-            ("0.0.0.0:7700", "127.0.0.1:0", false, Some("listen")),
-            ("127.0.0.1:0", "[::]:7701", false, Some("metrics_listen")),
-            ("127.0.0.1:0", "", true, Some("metrics_listen")),
+            ("127.0.0.1:0", "[::1]:7701", None, None),
+            ("0.0.0.0:7700", "192.0.2.1:7701", Some(false), None),
+            ("0.0.0.0:7700", "192.0.2.1:7701", Some(true), None),
+            ("[::ffff:127.0.0.1]:7700", "127.0.0.1:0", None, None),
+            ("nowhere", "127.0.0.1:0", None, Some("listen")),
+            ("localhost:7700", "127.0.0.1:0", None, Some("listen")),
+            ("127.0.0.1", "127.0.0.1:0", None, Some("listen")),
+            ("0.0.0.0:7700", "127.0.0.1:0", None, Some("listen")),
+            ("127.0.0.1:0", "[::]:7701", None, Some("metrics_listen")),
+            ("127.0.0.1:0", "", Some(false), Some("metrics_listen")),
         ];
-        for (listen, metrics_listen, insecure_allow_remote, refused) in cases {
-            let base = BaseSettings { listen, metrics_listen, insecure_allow_remote };
+        for (listen, metrics_listen, on, refused) in cases {
+            let protection = Protection { setting: "auth.mode", on };
+            let base = BaseSettings { listen, metrics_listen, protection };
             let key = base.validate().map_err(|invalid| invalid.key);
             assert_eq!(key.err().as_deref(), refused, "{base:?}");
         }

@@ -8,7 +8,7 @@ mod flags;
 mod listeners;
 
 pub use flags::CommonFlags;
-pub use listeners::{BaseSettings, Listeners, RuntimeConfig};
+pub use listeners::{BaseSettings, Listeners, Protection, RuntimeConfig};
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -18,9 +18,11 @@ use prometheus::Registry;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::auth::reloaded::ReloadMetrics;
 use crate::config::{self, ConfigError, EXIT_CONFIG, Invalid, Override, Validate};
 use crate::metrics::{self, MetricsError};
 use crate::peer::PeerMetrics;
+use crate::peer::auth::{PeerAuth, PeerAuthConfig};
 use crate::readiness::Readiness;
 use crate::rng::OsEntropy;
 use crate::shutdown::Shutdown;
@@ -31,14 +33,16 @@ use crate::worker::WorkerMetrics;
 /// Time that blocking tasks and leftover tasks get after the service has returned.
 const RUNTIME_STOP: Duration = Duration::from_secs(2);
 
-/// Settings of a service. The struct has top-level `listen`, `metrics_listen` and
-/// `insecure_allow_remote`, and the tables `[runtime]` and `[telemetry]`. These are checked here for
-/// every service; its own [`Validate`] checks the rest.
+/// Settings of a service. The struct has top-level `listen` and `metrics_listen`, and the tables
+/// `[peer_auth]`, `[runtime]` and `[telemetry]`. These are checked here for every service; its own
+/// [`Validate`] checks the rest.
 pub trait ServiceConfig:
     Serialize + DeserializeOwned + Default + Validate + Send + Sync + 'static
 {
     /// Where it listens.
     fn base(&self) -> BaseSettings<'_>;
+    /// The `[peer_auth]` table.
+    fn peer_auth(&self) -> &PeerAuthConfig;
     /// The `[runtime]` table.
     fn runtime(&self) -> &RuntimeConfig;
     /// The `[telemetry]` table.
@@ -111,6 +115,10 @@ pub struct ServiceContext<C> {
     pub readiness: Readiness,
     /// The request to stop.
     pub shutdown: Shutdown,
+    /// How messages to and from peers are signed, for [`crate::peer::PeerIdentity`].
+    pub peer_auth: PeerAuth,
+    /// Metrics for [`crate::auth::reloaded::Reloaded`].
+    pub reload_metrics: ReloadMetrics,
     /// Metrics for [`crate::peer::PeerClient`].
     pub peer_metrics: PeerMetrics,
     /// Metrics for [`crate::worker::Worker`].
@@ -121,22 +129,26 @@ impl<C: ServiceConfig> ServiceContext<C> {
     /// A context with a registry and latch of its own.
     ///
     /// # Errors
-    /// When a metric cannot be registered, a mistake in the program.
+    /// When the keys of peers are of no use, or a metric cannot be registered.
     pub fn new(name: &'static str, config: C, shutdown: Shutdown) -> Result<Self, RunError> {
         let registry = Registry::new();
         metrics::register_process(&registry)?;
         metrics::register_build_info(&registry, name)?;
-        let insecure = i64::from(config.base().insecure_allow_remote);
+        let insecure = i64::from(config.base().protection.on == Some(false));
         metrics::register_constant(
             &registry,
             "atoll_insecure",
-            "1 where remote access without authentication was allowed explicitly.",
+            "1 where the settings say explicitly that nobody is authenticated.",
             insecure,
         )?;
+        let (clock, reload_metrics) = (Clock::system(), ReloadMetrics::register(&registry)?);
+        let (known, reloads) = (config.peer_auth(), reload_metrics.clone());
         Ok(Self {
             name,
+            peer_auth: PeerAuth::load(known, clock.clone(), &registry, reloads)?,
+            reload_metrics,
             config: Arc::new(config),
-            clock: Clock::system(),
+            clock,
             entropy: OsEntropy,
             peer_metrics: PeerMetrics::register(&registry)?,
             worker_metrics: WorkerMetrics::register(&registry)?,
@@ -201,6 +213,7 @@ pub fn settings<C: ServiceConfig>(
 fn check_common(config: &impl ServiceConfig) -> Result<(), Invalid> {
     config.telemetry().validate()?;
     config.runtime().validate()?;
+    config.peer_auth().validate()?;
     config.base().validate()
 }
 

@@ -19,6 +19,7 @@ use hyper::client::conn::http1::{self, SendRequest};
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry};
 use tokio::time::Instant;
 
+use super::auth::BodyHash;
 use super::call::{NotSentReason, PeerError, PeerRequest, PeerResponse};
 use super::connector::{Connector, TcpConnector};
 use super::identity::{PeerIdentity, X_ATOLL_DEADLINE_MS};
@@ -31,7 +32,7 @@ use crate::metrics::{LATENCY_BUCKETS, MetricsError};
 use crate::time::Clock;
 
 /// Room for the headers of the identity, the deadline and the host, so that a map grows once.
-const HEADERS_ADDED: usize = 8;
+const HEADERS_ADDED: usize = 9;
 
 /// Bounds of a client. The reasons are with the constants in [`crate::limits`].
 #[derive(Debug, Clone)]
@@ -221,20 +222,39 @@ impl<C: Connector> Shared<C> {
         stage: &mut Stage,
     ) -> Result<PeerResponse, PeerError> {
         let pool = self.pool(request.address)?;
-        let mut message = self.message(&request, &pool)?;
+        let hash = self.identity.auth().hash(&request.body);
+        let signed_for = pool.stream.receiver();
+        let response = self.exchange(&request, &pool, hash.as_ref(), started, stage).await?;
+        if hash.is_some() && pool.stream.learn(signed_for, response.status, &response.headers) {
+            // Refused unread by a process that we did not know yet.
+            *stage = Stage::Waiting;
+            return self.exchange(&request, &pool, hash.as_ref(), started, stage).await;
+        }
+        Ok(response)
+    }
+
+    async fn exchange(
+        &self,
+        request: &PeerRequest<'_>,
+        pool: &Pool,
+        hash: Option<&BodyHash>,
+        started: Mono,
+        stage: &mut Stage,
+    ) -> Result<PeerResponse, PeerError> {
+        let mut message = self.message(request, pool, started)?;
         // Closing the semaphore is not possible: nobody has a handle that does.
         let _slot = pool.slots.acquire().await.map_err(|e| PeerError::Unknown(e.to_string()))?;
         let mut maybe_sent = false;
         if let Some(idle) = pool.take(&self.clock, &self.config) {
             *stage = Stage::Sent;
-            match self.attempt(&pool, idle.sender, idle.opened, message, true).await {
+            match self.attempt(pool, idle.sender, idle.opened, (message, hash), true).await {
                 Ok(response) => return Ok(response),
                 Err(Attempt::Failed(error)) => return Err(error),
                 Err(Attempt::Stale { request: unsent, error }) => {
                     maybe_sent = unsent.is_none();
                     message = match unsent {
                         Some(unsent) => *unsent,
-                        None if request.idempotent => self.message(&request, &pool)?,
+                        None if request.idempotent => self.message(request, pool, started)?,
                         None => return Err(PeerError::Unknown(error)),
                     };
                     self.metrics.retries.inc();
@@ -252,7 +272,8 @@ impl<C: Connector> Shared<C> {
         *stage = Stage::Sent;
         let left = request.timeout.saturating_sub(self.clock.mono().since(started));
         message.headers_mut().insert(X_ATOLL_DEADLINE_MS, remaining(left));
-        self.attempt(&pool, sender, opened, message, false).await.map_err(|attempt| match attempt {
+        let sent = self.attempt(pool, sender, opened, (message, hash), false).await;
+        sent.map_err(|attempt| match attempt {
             Attempt::Failed(error) => error,
             Attempt::Stale { error, .. } => PeerError::Unknown(error),
         })
@@ -262,6 +283,7 @@ impl<C: Connector> Shared<C> {
         &self,
         request: &PeerRequest<'_>,
         pool: &Pool,
+        started: Mono,
     ) -> Result<Request<Full<Bytes>>, PeerError> {
         let invalid = |text: String| PeerError::NotSent(NotSentReason::Invalid(text));
         let uri: Uri = request.path.parse().map_err(|_| invalid("path".to_owned()))?;
@@ -276,7 +298,8 @@ impl<C: Connector> Shared<C> {
             headers.append(name.clone(), value.clone());
         }
         headers.insert(HOST, pool.host.clone());
-        headers.insert(X_ATOLL_DEADLINE_MS, remaining(request.timeout));
+        let left = request.timeout.saturating_sub(self.clock.mono().since(started));
+        headers.insert(X_ATOLL_DEADLINE_MS, remaining(left));
         self.identity.stamp(headers);
         Ok(message)
     }
@@ -286,7 +309,7 @@ impl<C: Connector> Shared<C> {
         pool: &Pool,
         mut sender: SendRequest<Full<Bytes>>,
         opened: Mono,
-        message: Request<Full<Bytes>>,
+        (mut message, hash): (Request<Full<Bytes>>, Option<&BodyHash>),
         pooled: bool,
     ) -> Result<PeerResponse, Attempt> {
         if pooled && let Err(error) = sender.ready().await {
@@ -295,6 +318,7 @@ impl<C: Connector> Shared<C> {
                 error: error.to_string(),
             });
         }
+        self.identity.auth().sign(&mut message, hash, &pool.stream);
         let response = match sender.try_send_request(message).await {
             Ok(response) => response,
             Err(mut failed) => {

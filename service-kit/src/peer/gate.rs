@@ -1,8 +1,9 @@
 //! The receiving side of [`super::PeerIdentity`]: refuses messages of another cluster, another
 //! protocol, or an older life of their sender, and hands the handler what they state.
 //!
-//! Invariant: a handler behind a strict gate never sees a message whose sender is not identified.
-//! Not here: authentication, which comes before.
+//! Invariant: a handler behind a strict gate never sees a message whose sender is not identified;
+//! where peers are authenticated, no handler sees one that is not signed, plain ones included.
+//! Not here: how messages are signed and checked ([`super::auth`]).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -106,6 +107,16 @@ impl PeerGate {
         Ok(PeerContext { sender: Some(sender), deadline })
     }
 
+    async fn pass(&self, admitted: Result<Request, Problem>, next: Next) -> Response {
+        match admitted {
+            Ok(request) => next.run(request).await,
+            Err(problem) => {
+                self.refused.with_label_values(&[problem.code().as_str()]).inc();
+                problem.into_response()
+            }
+        }
+    }
+
     fn check_protocol(&self, headers: &HeaderMap) -> Result<(), Problem> {
         let version =
             number(headers, &X_ATOLL_PROTOCOL)?.ok_or_else(|| missing(&X_ATOLL_PROTOCOL))?;
@@ -150,21 +161,22 @@ impl PeerGate {
 
 /// The axum middleware of a [`PeerGate`]:
 /// `router.layer(axum::middleware::from_fn_with_state(gate, require_peer))`.
-pub async fn require_peer(
+pub async fn require_peer(State(gate): State<PeerGate>, request: Request, next: Next) -> Response {
+    let admitted = gate.identity.auth().check(request).and_then(|mut request| {
+        let context = gate.check(request.headers())?;
+        request.extensions_mut().insert(context);
+        Ok(request)
+    });
+    gate.pass(admitted, next).await
+}
+
+/// The middleware for messages that state their sender within: only the signature is checked.
+pub async fn require_signature(
     State(gate): State<PeerGate>,
-    mut request: Request,
+    request: Request,
     next: Next,
 ) -> Response {
-    match gate.check(request.headers()) {
-        Ok(context) => {
-            request.extensions_mut().insert(context);
-            next.run(request).await
-        }
-        Err(problem) => {
-            gate.refused.with_label_values(&[problem.code().as_str()]).inc();
-            problem.into_response()
-        }
-    }
+    gate.pass(gate.identity.auth().check(request), next).await
 }
 
 fn missing(name: &HeaderName) -> Problem {

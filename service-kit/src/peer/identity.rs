@@ -1,4 +1,4 @@
-//! Who speaks: the headers that every message between processes carries.
+//! Who speaks: the headers that every message between processes carries, and what proves them.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,6 +6,8 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use dynamo_core::id::{ClusterId, Incarnation, NodeId};
 use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::auth::PeerAuth;
 
 /// Cluster of the sender; a receiver of another cluster refuses.
 pub const X_ATOLL_CLUSTER: HeaderName = HeaderName::from_static("x-atoll-cluster");
@@ -67,6 +69,7 @@ pub struct PeerIdentity {
     incarnation: Incarnation,
     role: ProcessRole,
     current: Arc<ArcSwap<Current>>,
+    auth: PeerAuth,
 }
 
 /// The cluster and the headers that state it all, ready to be cloned into each message.
@@ -86,7 +89,18 @@ impl PeerIdentity {
     ) -> Self {
         let headers = template(node, incarnation, role, cluster);
         let current = Arc::new(ArcSwap::from_pointee(Current { cluster, headers }));
-        Self { node, incarnation, role, current }
+        Self { node, incarnation, role, current, auth: PeerAuth::off() }
+    }
+
+    /// The same identity, whose messages are signed, and which believes only signed ones.
+    #[must_use]
+    pub fn proven_by(self, auth: PeerAuth) -> Self {
+        Self { auth, ..self }
+    }
+
+    /// How messages are signed and checked.
+    pub(super) fn auth(&self) -> &PeerAuth {
+        &self.auth
     }
 
     /// Joins a cluster; from now on every message names it.

@@ -3,6 +3,7 @@
 //!
 //! Bodies are opaque bytes here; their format is `dynamo_core::wire`.
 
+pub mod auth;
 pub mod gate;
 
 mod call;

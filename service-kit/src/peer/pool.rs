@@ -12,6 +12,7 @@ use http_body_util::Full;
 use hyper::client::conn::http1::SendRequest;
 use tokio::sync::Semaphore;
 
+use super::auth::Stream;
 use super::client::PeerConfig;
 use crate::time::Clock;
 
@@ -28,6 +29,8 @@ pub(super) struct Pool {
     pub(super) host: HeaderValue,
     /// One permit per connection that may be in use at once.
     pub(super) slots: Arc<Semaphore>,
+    /// The signed messages to the address.
+    pub(super) stream: Stream,
     idle: Mutex<Vec<Idle>>,
 }
 
@@ -36,6 +39,7 @@ impl Pool {
         Self {
             host,
             slots: Arc::new(Semaphore::new(config.connections_max)),
+            stream: Stream::new(),
             idle: Mutex::new(Vec::new()),
         }
     }

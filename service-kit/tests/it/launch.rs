@@ -11,6 +11,7 @@ use service_kit::http::server::ServerLimits;
 use service_kit::launch::{
     BaseSettings, CommonFlags, RunError, RuntimeConfig, Service, ServiceConfig, ServiceContext, run,
 };
+use service_kit::peer::auth::{PeerAuthConfig, PeerAuthMode};
 use service_kit::shutdown::Shutdown;
 use service_kit::telemetry::TelemetryConfig;
 
@@ -21,8 +22,8 @@ use crate::harness::{PATIENCE, exchange};
 struct Settings {
     listen: String,
     metrics_listen: String,
-    insecure_allow_remote: bool,
     greeting: String,
+    peer_auth: PeerAuthConfig,
     runtime: RuntimeConfig,
     telemetry: TelemetryConfig,
 }
@@ -32,8 +33,8 @@ impl Default for Settings {
         Self {
             listen: "127.0.0.1:0".into(),
             metrics_listen: "127.0.0.1:0".into(),
-            insecure_allow_remote: false,
             greeting: "hello".into(),
+            peer_auth: PeerAuthConfig::default(),
             runtime: RuntimeConfig::default(),
             telemetry: TelemetryConfig::default(),
         }
@@ -51,8 +52,12 @@ impl ServiceConfig for Settings {
         BaseSettings {
             listen: &self.listen,
             metrics_listen: &self.metrics_listen,
-            insecure_allow_remote: self.insecure_allow_remote,
+            protection: self.peer_auth.protection(),
         }
+    }
+
+    fn peer_auth(&self) -> &PeerAuthConfig {
+        &self.peer_auth
     }
 
     fn runtime(&self) -> &RuntimeConfig {
@@ -87,7 +92,7 @@ fn exit_codes() {
     let cases = [
         (CommonFlags::default(), vec![], 0),
         (CommonFlags { print_config: true, ..CommonFlags::default() }, vec![], 0),
-        (set("insecure_allow_remote=true"), vec![Override::new("listen", "0.0.0.0:0")], 0),
+        (set("peer_auth.mode=none"), vec![Override::new("listen", "0.0.0.0:0")], 0),
         (CommonFlags::default(), vec![Override::new("listen", "0.0.0.0:0")], EXIT_CONFIG),
         (set("metrics_listen=[::]:0"), vec![], EXIT_CONFIG),
         (set("listen=nowhere"), vec![], EXIT_CONFIG),
@@ -101,7 +106,7 @@ fn exit_codes() {
             EXIT_CONFIG,
         ),
         (set("greeting=fail"), vec![], 1),
-        (set("listen=192.0.2.1:0"), vec![Override::new("insecure_allow_remote", "true")], 1),
+        (set("listen=192.0.2.1:0"), vec![Override::new("peer_auth.mode", "none")], 1),
     ];
     for (flags, extra, code) in cases {
         let shown = format!("{flags:?} {extra:?}");
@@ -132,7 +137,8 @@ async fn ports(path: &PathBuf) -> Ports {
 async fn a_service_tells_its_ports_its_health_and_stops() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ports.json");
-    let mut settings = Settings { insecure_allow_remote: true, ..Settings::default() };
+    let mut settings = Settings::default();
+    settings.peer_auth.mode = Some(PeerAuthMode::None);
     settings.runtime.ports_file = Some(path.clone());
     let shutdown = Shutdown::new();
     let context = ServiceContext::new("test", settings, shutdown.clone()).unwrap();

@@ -11,8 +11,11 @@ use axum::routing::{any, get, post};
 use dynamo_core::id::{ClusterId, Incarnation, NodeId};
 use http::{HeaderMap, Method, StatusCode};
 use prometheus::Registry;
+use service_kit::auth::reloaded::ReloadMetrics;
+use service_kit::datadir::write_atomic;
 use service_kit::http::error::{ErrorCode, Outcome};
 use service_kit::http::server::ServerLimits;
+use service_kit::peer::auth::{PeerAuth, PeerAuthConfig, PeerAuthMode};
 use service_kit::peer::gate::{PeerContext, PeerGate, require_peer};
 use service_kit::peer::{
     NotSentReason, PeerClient, PeerConfig, PeerError, PeerIdentity, PeerMetrics, PeerRequest,
@@ -255,4 +258,58 @@ async fn names_are_resolved() {
     let address = format!("localhost:{}", server.address.port());
     let get = PeerRequest { method: Method::GET, body: Bytes::new(), ..request(&address, "/") };
     assert_eq!(&client().call(get).await.unwrap().body[..], b"x");
+}
+
+/// An identity that is proven by the key of `seed`.
+fn proven(dir: &std::path::Path, seed: &str) -> PeerIdentity {
+    let file = dir.join(seed);
+    write_atomic(&file, seed.repeat(4).as_bytes()).unwrap();
+    let registry = Registry::new();
+    let reloads = ReloadMetrics::register(&registry).unwrap();
+    let config = PeerAuthConfig { mode: Some(PeerAuthMode::Hmac), keys_file: Some(file) };
+    let auth = PeerAuth::load(&config, Clock::system(), &registry, reloads).unwrap();
+    identity(1).proven_by(auth)
+}
+
+/// Two receivers behind one address stand for two lives of one.
+#[tokio::test]
+async fn signed_calls_find_each_new_life_of_their_receiver() {
+    let dir = tempfile::tempdir().unwrap();
+    let life = |path: &str| {
+        let identity = proven(dir.path(), "0123456789abcdef");
+        let gate = PeerGate::register(identity, Clock::system(), &Registry::new()).unwrap();
+        let echo = post(|body: Bytes| async move { body });
+        Router::new().route(path, echo).layer(from_fn_with_state(gate, require_peer))
+    };
+    let router = life("/one").merge(life("/two"));
+    let server = serve(router, ServerLimits::peer());
+    let address = server.address.to_string();
+    let client = |seed| {
+        let metrics = PeerMetrics::register(&Registry::new()).unwrap();
+        let identity = proven(dir.path(), seed);
+        PeerClient::new(PeerConfig::default(), identity, Clock::system(), metrics)
+    };
+    let (ours, foreign) = (client("0123456789abcdef"), client("fedcba9876543210"));
+    let large = Bytes::from(vec![7; 300_000]);
+    let ask = async |client: &PeerClient, path: &str| {
+        let mut call = request(&address, path);
+        (call.body, call.idempotent) = (large.clone(), false);
+        client.call(call).await.unwrap()
+    };
+    for path in ["/one", "/one", "/two", "/one", "/two"] {
+        let answer = ask(&ours, path).await;
+        assert_eq!((answer.status, answer.body == large), (StatusCode::OK, true), "{path}");
+        assert_eq!(ask(&foreign, path).await.status, StatusCode::UNAUTHORIZED);
+    }
+    let calls: Vec<_> = (0..64)
+        .map(|_| {
+            let (client, address) = (ours.clone(), address.clone());
+            tokio::spawn(
+                async move { client.call(request(&address, "/one")).await.unwrap().status },
+            )
+        })
+        .collect();
+    for call in calls {
+        assert_eq!(call.await.unwrap(), StatusCode::OK);
+    }
 }

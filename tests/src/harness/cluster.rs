@@ -44,6 +44,7 @@ pub struct Cluster {
     folder: TempDir,
     hosts: u16,
     base: u16,
+    secure: bool,
     dev: Option<Child>,
     /// A client for requests to it.
     pub http: Http,
@@ -56,12 +57,26 @@ impl Cluster {
     /// Where the cluster does not come up.
     #[must_use]
     pub fn start(binary: &str, hosts: u16) -> Self {
+        Self::start_with(binary, hosts, false)
+    }
+
+    /// As [`Self::start`], with everything that protects a cluster.
+    ///
+    /// # Panics
+    /// Where the cluster does not come up.
+    #[must_use]
+    pub fn start_secure(binary: &str, hosts: u16) -> Self {
+        Self::start_with(binary, hosts, true)
+    }
+
+    fn start_with(binary: &str, hosts: u16, secure: bool) -> Self {
         let folder = tempfile::Builder::new().prefix("atoll-it-").tempdir().expect("a temp dir");
         let mut cluster = Self {
             binary: binary.into(),
             folder,
             hosts,
             base: free_block(hosts),
+            secure,
             dev: None,
             http: Http::new(),
         };
@@ -73,6 +88,13 @@ impl Cluster {
     #[must_use]
     pub fn data(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// The key that may do everything; empty where nobody is asked for one.
+    #[must_use]
+    pub fn admin_key(&self) -> String {
+        let text = std::fs::read_to_string(self.data().join("admin-key")).unwrap_or_default();
+        text.trim().to_owned()
     }
 
     /// Number of hosts.
@@ -163,6 +185,7 @@ impl Cluster {
             .args(["--base-port", &self.base.to_string()])
             .arg("--data")
             .arg(self.data())
+            .args(self.secure.then_some("--secure"))
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a second handle on the log"))
             .stderr(log)
@@ -184,11 +207,7 @@ impl Cluster {
         loop {
             let all = (1..=self.hosts)
                 .all(|k| [1, 11, 21, 31].into_iter().all(|offset| ready(self.url(k, offset))));
-            let founded = all
-                && self
-                    .http
-                    .send("GET", &format!("{}/v1/cluster/health", self.router(1)), &[], b"")
-                    .is_ok_and(|a| a.json()["status"] == "healthy");
+            let founded = all && self.is_healthy();
             if founded {
                 return;
             }
@@ -200,6 +219,15 @@ impl Cluster {
             );
             std::thread::sleep(Duration::from_millis(50));
         }
+    }
+
+    fn is_healthy(&self) -> bool {
+        let authorization = format!("Bearer {}", self.admin_key());
+        let headers: &[(&str, &str)] =
+            if self.secure { &[("authorization", &authorization)] } else { &[] };
+        let url = format!("{}/v1/cluster/health", self.router(1));
+        let answer = self.http.send("GET", &url, headers, b"");
+        answer.is_ok_and(|a| a.json()["status"] == "healthy")
     }
 
     /// What `atoll dev` printed.

@@ -11,5 +11,6 @@ mod load;
 mod modes;
 mod restart;
 mod scene;
+mod security;
 mod tour;
 mod versions;

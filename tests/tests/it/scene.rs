@@ -17,12 +17,19 @@ pub(crate) struct Scene {
     _turn: MutexGuard<'static, ()>,
 }
 
+static TURN: Mutex<()> = Mutex::new(());
+
 /// Starts a cluster when its turn has come.
 pub(crate) fn scene(hosts: u16) -> Scene {
-    static TURN: Mutex<()> = Mutex::new(());
     // A scenario that failed leaves nothing behind that the next one could trip over.
     let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     Scene { cluster: Cluster::start(ATOLL, hosts), _turn: turn }
+}
+
+/// A cluster with everything that protects one, when its turn has come.
+pub(crate) fn secure_scene(hosts: u16) -> Scene {
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    Scene { cluster: Cluster::start_secure(ATOLL, hosts), _turn: turn }
 }
 
 /// Writers that run until told to stop and remember every acknowledged put.

@@ -35,6 +35,10 @@ pub(super) async fn read(call: &Call<'_>) -> Result<Response, Refused> {
     let ring = call.app.ring()?;
     let props = ring.view.bucket(object.bucket());
     let params = GetParams::read(call.query(), call.headers(), &props)?;
+    if params.explain {
+        // It shows nodes, and what each of them has.
+        call.permit_admin()?;
+    }
     if params.watch {
         return Err(not_implemented("watching a key is not part of this version").into());
     }

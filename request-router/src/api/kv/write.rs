@@ -12,6 +12,7 @@ use dynamo_core::wire::coordinate::{
     COORDINATE_PUT_PATH, Condition, ContentDto, Evidence, PutAnswer, PutMessage, VersionsView,
 };
 use http::HeaderValue;
+use service_kit::auth::scope::Scope;
 use service_kit::http::body::{BodyLimits, BodyReader, ByteReservation};
 use service_kit::http::error::{ErrorCode, Outcome, Problem};
 use service_kit::rng::OsEntropy;
@@ -99,6 +100,11 @@ impl<'a> Writing<'a> {
     ) -> Result<Self, Problem> {
         let props = call.props(&object)?;
         let params = PutParams::read(call.query(), call.headers(), &props, known)?;
+        let condition = conditions::parse(call.headers())?;
+        // Both tell what is stored: the one shows it, the other answers guesses.
+        if params.return_body || condition.is_some() {
+            call.permit(Scope::Read, object.bucket())?;
+        }
         Ok(Self {
             call,
             object,
@@ -106,7 +112,7 @@ impl<'a> Writing<'a> {
             params,
             put_id: put_id.unwrap_or_else(|| PutId::random(&mut OsEntropy)),
             context: headers::context(call.headers())?,
-            condition: conditions::parse(call.headers())?,
+            condition,
         })
     }
 

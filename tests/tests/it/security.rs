@@ -1,0 +1,258 @@
+//! Keys of clients and of hosts change under load, and nobody notices; whoever has none is refused.
+
+#![allow(clippy::unwrap_used, reason = "a test that fails should panic, also in its helpers")]
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use atoll_client::Client;
+use dynamo_core::id::{Incarnation, NodeId};
+use http::{HeaderMap, Method};
+use service_kit::auth::reloaded::ReloadMetrics;
+use service_kit::datadir::write_atomic;
+use service_kit::peer::auth::{PeerAuth, PeerAuthConfig, PeerAuthMode};
+use service_kit::peer::{
+    PeerClient, PeerConfig, PeerIdentity, PeerMetrics, PeerRequest, ProcessRole,
+};
+use service_kit::time::Clock;
+use tests::harness::{Cluster, Http, eventually};
+
+use super::scene::secure_scene;
+
+/// Time for a changed file to be seen by all processes of a busy machine.
+const RELOAD: Duration = Duration::from_secs(30);
+
+/// Ports of metrics of a host, as offsets.
+const METRICS: [u16; 4] = [1, 11, 21, 31];
+
+fn keys(cluster: &Cluster, args: &[&str]) -> String {
+    let file = cluster.data().join("keys.json").display().to_string();
+    let mut all = vec!["keys"];
+    all.extend_from_slice(args);
+    all.extend(["--file", &file]);
+    cluster.atoll_ok(&all).trim().to_owned()
+}
+
+fn status(cluster: &Cluster, host: u16, key: &str, method: &str, target: &str) -> u16 {
+    let authorization = format!("Bearer {key}");
+    let url = format!("{}{target}", cluster.router(host));
+    let headers = [("authorization", authorization.as_str())];
+    cluster.http.send(method, &url, &headers, b"").map_or(0, |answer| answer.status)
+}
+
+/// Waits until every router takes `key`, or does not.
+fn everywhere(cluster: &Cluster, key: &str, taken: bool) {
+    eventually("all routers have read the keys", RELOAD, || {
+        (1..=cluster.hosts()).all(|k| {
+            // Whoever asks often with a key that is not valid is told to wait.
+            let wanted: &[u16] = if taken { &[200] } else { &[401, 429] };
+            wanted.contains(&status(cluster, k, key, "GET", "/v1/cluster"))
+        })
+    });
+}
+
+/// One value of a metric of a process.
+fn metric(http: &Http, cluster: &Cluster, host: u16, offset: u16, line: &str) -> f64 {
+    let answer = http.send("GET", &format!("{}/metrics", cluster.url(host, offset)), &[], b"");
+    let text = answer.map(|answer| answer.text()).unwrap_or_default();
+    let found = text.lines().find_map(|text| text.strip_prefix(line)?.trim().parse().ok());
+    found.unwrap_or(0.0)
+}
+
+fn rotate_peers(cluster: &Cluster, keys: &[&str], times: f64) {
+    write_atomic(&cluster.data().join("peer-keys"), keys.join("\n").as_bytes()).unwrap();
+    let line = "atoll_file_reloads_total{file=\"peer_keys\",result=\"ok\"}";
+    eventually("all processes have read the keys of peers", RELOAD, || {
+        (1..=cluster.hosts()).all(|k| {
+            METRICS.iter().all(|offset| metric(&cluster.http, cluster, k, *offset, line) >= times)
+        })
+    });
+}
+
+/// Clients that write and read their own keys until told to stop, with whatever key is current.
+struct Load {
+    stop: Arc<AtomicBool>,
+    done: Arc<AtomicU64>,
+    key: Arc<Mutex<String>>,
+    failures: Arc<Mutex<Vec<String>>>,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Load {
+    fn start(cluster: &Cluster, key: &str) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let mut load = Self {
+            stop: Arc::default(),
+            done: Arc::default(),
+            key: Arc::new(Mutex::new(key.to_owned())),
+            failures: Arc::default(),
+            tasks: Vec::new(),
+            runtime,
+        };
+        let endpoints: Vec<String> = (1..=cluster.hosts()).map(|k| cluster.router(k)).collect();
+        for number in 0..4 {
+            let (stop, done) = (Arc::clone(&load.stop), Arc::clone(&load.done));
+            let (key, failures) = (Arc::clone(&load.key), Arc::clone(&load.failures));
+            let endpoints = endpoints.clone();
+            load.tasks.push(load.runtime.spawn(async move {
+                let mut used = String::new();
+                let mut bucket = None;
+                for round in 0u64.. {
+                    if stop.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    let current = key.lock().unwrap().clone();
+                    if current != used || bucket.is_none() {
+                        let client = Client::builder()
+                            .endpoints(endpoints.clone())
+                            .api_key(&current)
+                            .timeout(Duration::from_secs(20))
+                            .build()
+                            .unwrap();
+                        bucket = Some(client.bucket("carts"));
+                        used = current;
+                    }
+                    let Some(bucket) = &bucket else { return };
+                    let name = format!("{number}-{}", round % 50);
+                    let put = bucket.put(&name, format!("{round}")).await.map(drop);
+                    let got = bucket.get(&name).await.map(drop);
+                    for failed in [put.err(), got.err()].into_iter().flatten() {
+                        failures.lock().unwrap().push(format!("{name}: {failed}"));
+                    }
+                    done.fetch_add(2, Ordering::Relaxed);
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            }));
+        }
+        load
+    }
+
+    /// Waits for some more requests, so that each step of a rotation meets traffic.
+    fn go_on(&self) {
+        let from = self.done.load(Ordering::Relaxed);
+        eventually("the load goes on", Duration::from_secs(60), || {
+            self.done.load(Ordering::Relaxed) >= from + 100
+        });
+    }
+
+    fn finish(self) -> (u64, Vec<String>) {
+        self.stop.store(true, Ordering::Relaxed);
+        for task in self.tasks {
+            self.runtime.block_on(task).unwrap();
+        }
+        let failures = self.failures.lock().unwrap().clone();
+        (self.done.load(Ordering::Relaxed), failures)
+    }
+}
+
+#[test]
+fn keys_are_rotated_under_load_without_a_failed_request() {
+    let scene = secure_scene(3);
+    let cluster = &scene.cluster;
+    let first = keys(cluster, &["new", "app", "--scope", "read,write", "--bucket", "carts"]);
+    everywhere(cluster, &first, true);
+    let load = Load::start(cluster, &first);
+    load.go_on();
+
+    let second = keys(cluster, &["new", "app"]);
+    everywhere(cluster, &second, true);
+    *load.key.lock().unwrap() = second.clone();
+    load.go_on();
+    keys(cluster, &["revoke", "app", "--version", "1"]);
+    everywhere(cluster, &first, false);
+    load.go_on();
+
+    let old = std::fs::read_to_string(cluster.data().join("peer-keys")).unwrap();
+    let new = "fedcba9876543210fedcba9876543210fedcba9876543210fedcba9876543210";
+    for (times, keys) in
+        [(1.0, vec![old.trim(), new]), (2.0, vec![new, old.trim()]), (3.0, vec![new])]
+    {
+        rotate_peers(cluster, &keys, times);
+        load.go_on();
+    }
+
+    let (done, failures) = load.finish();
+    assert!(done >= 600, "{done}");
+    assert!(
+        failures.is_empty(),
+        "{} of {done}: {:?}",
+        failures.len(),
+        &failures[..failures.len().min(5)]
+    );
+    assert_eq!(status(cluster, 1, &second, "GET", "/v1/kv/orders/1"), 403, "another bucket");
+    assert_eq!(status(cluster, 1, &second, "POST", "/v1/cluster/stage"), 403);
+}
+
+/// A client of peers, with the keys in `file` or without any.
+fn peer(file: Option<&Path>) -> PeerClient {
+    let registry = prometheus::Registry::new();
+    let metrics = ReloadMetrics::register(&registry).unwrap();
+    let mode = Some(file.map_or(PeerAuthMode::None, |_| PeerAuthMode::Hmac));
+    let config = PeerAuthConfig { mode, keys_file: file.map(Path::to_owned) };
+    let auth = PeerAuth::load(&config, Clock::system(), &registry, metrics).unwrap();
+    let identity = PeerIdentity::new(NodeId(7), Incarnation(1), ProcessRole::Storage, None);
+    let metrics = PeerMetrics::register(&registry).unwrap();
+    PeerClient::new(PeerConfig::default(), identity.proven_by(auth), Clock::system(), metrics)
+}
+
+#[test]
+fn a_rogue_peer_is_refused_and_counted() {
+    let scene = secure_scene(1);
+    let cluster = &scene.cluster;
+    let wrong = cluster.data().join("wrong-keys");
+    write_atomic(&wrong, b"0123456789abcdef0123456789abcdef").unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let ask = |client: &PeerClient, offset: u16, method: Method, path: &str| {
+        let address = cluster.url(1, offset).replace("http://", "");
+        let body: &[u8] = if method == Method::GET { b"" } else { b"{}" };
+        let request = PeerRequest {
+            address: &address,
+            method,
+            path,
+            headers: HeaderMap::new(),
+            body: bytes::Bytes::from_static(body),
+            timeout: Duration::from_secs(10),
+            idempotent: false,
+        };
+        runtime.block_on(client.call(request)).unwrap().status.as_u16()
+    };
+    let routes = [
+        (10, Method::POST, "/v1/replica/batch"),
+        (10, Method::PUT, "/v1/replica/kv/carts/rogue"),
+        (10, Method::GET, "/v1/replica/kv/carts/rogue"),
+        (10, Method::POST, "/v1/coordinate/put"),
+        (10, Method::POST, "/v1/tree/digests"),
+        (10, Method::GET, "/v1/partitions"),
+        (10, Method::POST, "/v1/reap"),
+        (10, Method::GET, "/v1/ping"),
+        (20, Method::POST, "/v1/gossip"),
+        (20, Method::GET, "/v1/ring"),
+        (20, Method::GET, "/v1/cluster"),
+        (20, Method::POST, "/v1/cluster/stage"),
+        (20, Method::POST, "/v1/local/storage"),
+        (20, Method::PUT, "/v1/buckets/b"),
+        (30, Method::POST, "/v1/anti-entropy/repair"),
+        (30, Method::GET, "/v1/transfers"),
+    ];
+    for (client, reason) in [(peer(None), "missing"), (peer(Some(&wrong)), "unknown_key")] {
+        for (offset, method, path) in &routes {
+            let line = format!("atoll_peer_auth_refused_total{{reason=\"{reason}\"}}");
+            let count = || metric(&cluster.http, cluster, 1, offset + 1, &line);
+            let before = count();
+            assert_eq!(ask(&client, *offset, method.clone(), path), 401, "{method} {path}");
+            assert!(count() > before, "{method} {path} is counted as {reason}");
+        }
+    }
+    let ours = peer(Some(&cluster.data().join("peer-keys")));
+    assert_eq!(ask(&ours, 20, Method::GET, "/v1/ring"), 200, "a host of the cluster");
+    let admin = cluster.admin_key();
+    assert_eq!(status(cluster, 1, &admin, "GET", "/v1/kv/carts/rogue"), 404, "nothing was stored");
+    assert_eq!(status(cluster, 1, "", "GET", "/v1/kv/carts/rogue"), 401);
+}
