@@ -2,7 +2,19 @@
 
 use prometheus::core::Collector;
 use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use service_kit::http::error::ErrorCode;
 use service_kit::metrics::MetricsError;
+
+/// Why gossip is refused as a whole; what is wrong with a body has further codes.
+const GOSSIP_CODES: [ErrorCode; 7] = [
+    ErrorCode::BadJson,
+    ErrorCode::DigestMismatch,
+    ErrorCode::ProtocolVersion,
+    ErrorCode::WrongCluster,
+    ErrorCode::StaleIncarnation,
+    ErrorCode::Conflict,
+    ErrorCode::Overloaded,
+];
 
 /// All metrics of the agent.
 #[derive(Debug, Clone)]
@@ -91,6 +103,11 @@ impl Metrics {
         let bytes =
             make.counters("gossip_bytes_total", "Bytes of gossip messages.", "direction")?;
         let refused_help = "Gossip messages refused as a whole, by reason.";
+        let refused = make.counters("gossip_refused_total", refused_help, "reason")?;
+        // There from the start, so that the first refusal is an increase that an alert sees.
+        for code in GOSSIP_CODES {
+            refused.with_label_values(&[code.as_str()]);
+        }
         let refused_parts_help = "Events, states and registers in gossip that were invalid.";
         let known_help = "Parts of gossip that were known already or outdated.";
         let alarm_help = "1 while more gossip arrives than a healthy cluster sends.";
@@ -110,7 +127,7 @@ impl Metrics {
             rounds_failed: rounds.with_label_values(&["failed"]),
             bytes_sent: bytes.with_label_values(&["sent"]),
             bytes_received: bytes.with_label_values(&["received"]),
-            refused: make.counters("gossip_refused_total", refused_help, "reason")?,
+            refused,
             refused_parts: make.counter("gossip_refused_parts_total", refused_parts_help)?,
             known_parts: make.counter("gossip_known_parts_total", known_help)?,
             rate_alarm: make.gauge("gossip_rate_alarm", alarm_help)?,

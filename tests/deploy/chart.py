@@ -15,6 +15,7 @@ import kubernetes_validate
 import yaml
 
 import assertions
+import dashboards
 from apiserver import ApiServer
 from rendered import Rendered, matches, selectors, spread_selectors
 from sources import SERVICES, Sources, metrics_of
@@ -269,6 +270,46 @@ def queries(chart: Chart) -> str:
     return f"{len(alerts)} alerts, {len(expressions)} queries"
 
 
+def panels(chart: Chart) -> str:
+    """The dashboards are those that are described, valid for Grafana, evenly laid out, and say what each panel shows."""
+    folder = chart.path / "dashboards"
+    wanted, found = dashboards.files(chart.root), {path.name: path.read_text() for path in folder.glob("*.json")}
+    if wanted != found:
+        raise Failed("helm/atoll/dashboards is out of date: tests/deploy/run dashboards")
+    command = ["node", chart.root / "tests/deploy/grafana.mjs", chart.cache / "node/node_modules", *sorted(folder.glob("*.json"))]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise Failed(f"Grafana's types: {(done.stdout + done.stderr)[:2000]}")
+    alerts, count, uids = set(rules_of(chart)), 0, set()
+    for name, text in found.items():
+        document = json.loads(text)
+        uids.add(document["uid"])
+        lines = {}
+        for panel in document["panels"]:
+            place = panel["gridPos"]
+            lines.setdefault(place["y"], []).append((place["x"], place["w"], place["h"]))
+            if panel["type"] == "row":
+                continue
+            count += 1
+            where = f"{name}, {panel['title']}"
+            assert panel["description"] and panel["fieldConfig"]["defaults"]["unit"], f"{where}: no description or unit"
+            linked = {link["title"].removeprefix("Runbook: ") for link in panel["links"]}
+            assert linked <= alerts, f"{where}: links to no alert: {linked - alerts}"
+        bottom = 0
+        for y, places in sorted(lines.items()):
+            assert y == bottom, f"{name}: a gap or an overlap at line {y}"
+            assert sum(w for _, w, _ in places) == 24 and len({(w, h) for _, w, h in places}) == 1, f"{name}: line {y} is uneven"
+            bottom = y + places[0][2]
+    assert len(uids) == len(found), "dashboards share a uid"
+    return f"{len(found)} dashboards, {count} panels"
+
+
+def rules_of(chart: Chart) -> dict[str, dict]:
+    """Every alert by its name."""
+    document = yaml.safe_load((chart.path / "rules/atoll.rules.yaml").read_text())
+    return {rule["alert"]: rule for group in document["groups"] for rule in group["rules"]}
+
+
 def dockerfile(chart: Chart) -> str:
     """hadolint."""
     done = subprocess.run([chart.cache / "venv/bin/hadolint", chart.root / "docker/Dockerfile"], capture_output=True, text=True)
@@ -277,7 +318,7 @@ def dockerfile(chart: Chart) -> str:
     return "hadolint"
 
 
-STEPS = [lint, matrix, refused, defaults, restarts, releases, lookups, notes, schema, queries, dockerfile]
+STEPS = [lint, matrix, refused, defaults, restarts, releases, lookups, notes, schema, queries, panels, dockerfile]
 
 
 def main() -> int:
