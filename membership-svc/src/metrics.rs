@@ -23,6 +23,8 @@ pub struct Metrics {
     pub history_events: IntGauge,
     /// Nodes by status.
     pub nodes: IntGaugeVec,
+    /// Where the ring falls short of the ideal, by what is short.
+    pub violations: IntGaugeVec,
     /// Partitions of which an owner does not hold the data yet.
     pub partitions_pending: IntGauge,
     /// Changes that are staged.
@@ -98,6 +100,11 @@ impl Metrics {
         let make = Maker { registry };
         let nodes_opts = Opts::new("atoll_membership_nodes", "Nodes that are known, by status.");
         let nodes = make.add(IntGaugeVec::new(nodes_opts, &["status"]))?;
+        let violations_opts = Opts::new(
+            "atoll_membership_placement_violations",
+            "Where the ring falls short of the ideal: copies on too few nodes or zones, weights.",
+        );
+        let violations = make.add(IntGaugeVec::new(violations_opts, &["kind"]))?;
         let rounds_help = "Gossip rounds opened here, by how they ended.";
         let rounds = make.counters("gossip_rounds_total", rounds_help, "result")?;
         let bytes =
@@ -120,6 +127,7 @@ impl Metrics {
             history_events: make
                 .gauge("history_events", "Events in the history: the number of the ring.")?,
             nodes,
+            violations,
             partitions_pending: make.gauge("partitions_pending", pending_help)?,
             staged: make.gauge("staged_changes", "Changes that are staged.")?,
             rounds_equal: rounds.with_label_values(&["equal"]),

@@ -5,6 +5,7 @@ one joins, replicas differ and are repaired. Usage: monitoring.py ROOT ATOLL [--
 import json
 import math
 import pathlib
+import random
 import socket
 import subprocess
 import sys
@@ -12,10 +13,15 @@ import time
 
 import yaml
 
+import reference
 from cluster import until
 from devcluster import CONTAINERS, DevCluster, Load, Prometheus
+from sources import selectors_of
 
 JOINED = 4
+# Reads after writes, for each time between them; and how far the estimate may be above them.
+READS = 200
+TOLERANCE = 0.1
 # What Grafana would put in: all hosts, and a range of several scrapes.
 VARIABLES = {"$__rate_interval": "10s", "$namespace": ".*", "$pod": ".*"}
 
@@ -52,9 +58,10 @@ def happen(lab: Lab) -> str:
 
 def provoke(cluster: DevCluster) -> None:
     """What a healthy cluster never sees: a request without meaning, a stranger's message, gossip that is none."""
-    with socket.create_connection(("127.0.0.1", cluster.router(1))) as raw:
-        raw.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n")
-        raw.recv(100)
+    for offset in CONTAINERS.values():
+        with socket.create_connection(("127.0.0.1", cluster.router(1) + offset - 1)) as raw:
+            raw.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n")
+            raw.recv(100)
     stranger = {"X_Atoll_Cluster": "0" * 32, "X_Atoll_Sender": "0" * 32, "X_Atoll_Protocol": "1"}
     cluster.ask(1, "POST", "/v1/replica", b"{}", offset=10, **stranger)
     answer = cluster.ask(1, "POST", "/v1/gossip", b"{}", offset=20, Content_Type="application/json")
@@ -77,7 +84,80 @@ def panels(lab: Lab) -> str:
     return f"{count} queries, all alive"
 
 
-STEPS = [happen, panels]
+def alerts(lab: Lab) -> str:
+    """Prometheus evaluates every rule, and every series that a rule asks for is there."""
+    groups = lab.prometheus.api("rules")["groups"]
+    rules = [rule for group in groups for rule in group["rules"]]
+    bad = [f"{rule['name']}: {rule['health']} {rule.get('lastError', '')}" for rule in rules if rule["health"] != "ok"]
+    assert not bad, "\n".join(bad)
+    file = yaml.safe_load((lab.root / "helm/atoll/rules/atoll.rules.yaml").read_text())
+    asked = {(rule["alert"], selector) for group in file["groups"] for rule in group["rules"] for selector in selectors_of(rule["expr"])}
+    dead = [f"{name}: {selector}" for name, selector in sorted(asked) if not lab.prometheus.samples(f"count({selector})")]
+    assert not dead, "no such series:\n" + "\n".join(dead)
+    return f"{len(rules)} rules, {len(asked)} selectors, firing in the end: {firing(lab)}"
+
+
+def firing(lab: Lab) -> str:
+    found = lab.prometheus.api("query", query='ALERTS{alertstate="firing"}')["result"]
+    return ", ".join(sorted({series["metric"]["alertname"] for series in found})) or "none"
+
+
+def clean(lab: Lab) -> str:
+    """promtool finds nothing to say about the metrics of each of the four processes."""
+    names = set()
+    for container in CONTAINERS:
+        text = lab.cluster.scrape(1, container)
+        done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True)
+        # Those of the process collector have the names that every client library gives them.
+        findings = [line for line in (done.stdout + done.stderr).splitlines() if line and not line.startswith("process_")]
+        assert not findings, f"{container}: {findings}"
+        names |= set(reference.parse(text))
+    return f"{len(names)} metrics of {len(CONTAINERS)} processes"
+
+
+def metrics(lab: Lab) -> str:
+    """docs/metrics.md has every metric of every process, with its labels and meaning."""
+    found = reference.merged([(c, lab.cluster.scrape(host, c)) for host in range(1, JOINED + 1) for c in CONTAINERS])
+    page = reference.page(found, list(CONTAINERS))
+    file = lab.root / "docs/metrics.md"
+    if lab.update:
+        file.write_text(page)
+    written = file.read_text().splitlines() if file.exists() else []
+    differ = sorted(set(page.splitlines()) ^ set(written))
+    assert page.splitlines() == written, "docs/metrics.md is out of date (tests/deploy/run metrics):\n" + "\n".join(differ)
+    return f"{len(found)} metrics"
+
+
+def freshness(lab: Lab) -> str:
+    """Reads of one replica right after writes of one replica: how many are stale, and how many the cluster expects."""
+    cluster, dice, seen = lab.cluster, random.Random(3), {}
+    keys = [f"/v1/kv/fresh/{i}" for i in range(40)]
+    for key in keys:
+        cluster.ask(1, "PUT", key, b"0")
+    for wait_ms in (0, 5, 50):
+        fresh = 0
+        for turn in range(READS):
+            key, value = keys[turn % len(keys)], f"{wait_ms}-{turn}".encode()
+            context = cluster.ask(1, "GET", f"{key}?r=quorum").context
+            wrote = cluster.ask(dice.randint(1, JOINED), "PUT", f"{key}?w=1", value, X_Atoll_Context=context)
+            assert wrote.status == 204, wrote.body
+            time.sleep(wait_ms / 1000)
+            # Without the context of the put, which would send the read to the replica that answered it first.
+            fresh += cluster.ask(dice.randint(1, JOINED), "GET", f"{key}?r=1").body == value
+        seen[wait_ms] = fresh / READS
+    expected = {
+        wait_ms: lab.prometheus.api("query", query=f'avg(atoll_freshness_ratio{{n="3",r="1",w="1",after_ms="{wait_ms}"}})')["result"]
+        for wait_ms in seen
+    }
+    assert all(expected.values()), "no estimate was made"
+    pairs = {wait_ms: (float(result[0]["value"][1]), seen[wait_ms]) for wait_ms, result in expected.items()}
+    # The client's own time between answer and read comes on top of the wait, so reads can only be fresher.
+    for wait_ms, (estimate, measured) in pairs.items():
+        assert measured >= estimate - TOLERANCE, f"after {wait_ms} ms: expected {estimate:.3f}, measured {measured:.3f}"
+    return ", ".join(f"after {w} ms expected {e:.3f}, measured {m:.3f}" for w, (e, m) in pairs.items())
+
+
+STEPS = [happen, panels, alerts, clean, metrics, freshness]
 
 
 def main() -> int:

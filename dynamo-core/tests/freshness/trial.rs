@@ -123,7 +123,8 @@ impl Trial<'_> {
             replicas,
             deadline,
         };
-        let (mut put, effects) = PutOp::start(&plan, |_| true, patience, self.now).unwrap();
+        let (mut put, effects) =
+            PutOp::start(&plan, |_| true, patience, self.now).expect("all are reachable");
         self.perform_put(effects);
         let mut get = None;
         while let Some(((now, _), event)) = self.queue.pop_first() {
@@ -151,7 +152,8 @@ impl Trial<'_> {
                         replicas,
                         deadline,
                     };
-                    let (op, effects) = GetOp::start(&plan, |_| true, patience, now).unwrap();
+                    let (op, effects) =
+                        GetOp::start(&plan, |_| true, patience, now).expect("all are reachable");
                     get = Some(op);
                     self.perform_get(effects);
                 }
