@@ -6,12 +6,14 @@
 //! read with what was there before the write where the read arrives first: t after the
 //! acknowledgement of the put, where `acked + t + R < W`.
 //!
-//! A coordinator cannot see W and R: clocks of different hosts are not compared here. It sees
-//! round trips: `W + A` from each acknowledgement, `R + S` from each reply. They suffice where the
-//! way back takes equally long for both (A = S): then `acked + t + (R + S) < W + A` says the same.
-//! In words: *a reply that comes back before the acknowledgement would have did not see the write.*
-//! The durable write is what is acknowledged; where a replica shows a write to readers before it is
-//! durable, the estimate errs on the safe side.
+//! A coordinator cannot see one-way delays: clocks of different hosts are not compared here. It
+//! sees round trips: `W + A` from each acknowledgement, `R + S` from each reply. A reply is quick to
+//! make, so its round trip is two ways of equal length: `R` is half of it. In an acknowledgement the
+//! commit is the most. The way back is as long as a reply's *on average*, and the same share of
+//! every acknowledgement: a slow one was slow in all its parts. (To take off a way drawn from the
+//! replies instead makes early acknowledgements earlier than they can have been.) A coordinator's
+//! own replica has no way. What is acknowledged is durable; where a replica shows a write to readers
+//! before that, the estimate errs on the safe side.
 //!
 //! The estimate is exact over its sample, not drawn from it: every put of the sample meets every
 //! get, at every choice of the reading coordinator among the replicas, and each such meeting gives
@@ -19,8 +21,10 @@
 //! falls, the same sample always gives the same answer, and its cost is bounded by the sample.
 //! Delays of one request stay together: replicas that are slow at the same time remain so.
 //!
-//! Assumptions: the reader's coordinator is each of the replicas with equal probability, and hears
-//! its own replica first. Keys are not special, and nobody writes in between.
+//! Assumptions: a message takes as long out as back; the reader's coordinator is each of the
+//! replicas with equal probability. Keys are not special, and nobody writes in between. Where the
+//! way out takes much longer than the way back, reads are less fresh than estimated by up to half
+//! the difference, and fresher where it is the other way round.
 //!
 //! Not here: taking times and showing results, which is the storage node's.
 
@@ -52,21 +56,80 @@ impl Delays {
         self.0.len()
     }
 
-    /// Delay of the answer that makes `count` of them.
-    fn of_answer(&self, count: u8) -> Option<u32> {
+    /// When the replicas had a put that waited for `w` acknowledgements; `None` where there never
+    /// were so many.
+    fn stored(&self, w: u8, back: &WayBack) -> Option<Stored> {
         let mut sorted = self.0.clone();
         sorted.sort_unstable();
-        let at = sorted.get(usize::from(count).checked_sub(1)?)?;
-        (*at != NEVER).then_some(*at)
+        let acked = *sorted.get(usize::from(w).checked_sub(1)?)?;
+        if acked == NEVER {
+            return None;
+        }
+        let at = |(place, delay): (usize, &u32)| match (place, *delay) {
+            (_, NEVER) => NEVER,
+            (0, delay) => delay.saturating_sub(acked),
+            (_, delay) => back.stored(delay).saturating_sub(acked),
+        };
+        Some(Stored { after_ack: self.0.iter().enumerate().map(at).collect() })
     }
 
-    /// The first `count` answers: which replica, after how long. Fewer never, else none.
-    fn first(&self, count: u8) -> Option<Vec<(usize, u32)>> {
-        let mut order: Vec<(usize, u32)> = self.0.iter().copied().enumerate().collect();
-        order.sort_by_key(|(_, delay)| *delay);
+    /// The first `count` replies of a get; `None` where there never were so many.
+    fn replies(&self, count: u8) -> Option<Replies> {
+        let mut order: Vec<(u32, usize)> = self.0.iter().copied().zip(0..).collect();
+        order.sort_unstable();
         order.truncate(usize::from(count));
-        let whole = order.len() == usize::from(count) && order.iter().all(|(_, d)| *d != NEVER);
-        (whole && count > 0).then_some(order)
+        let whole = order.len() == usize::from(count) && order.iter().all(|(d, _)| *d != NEVER);
+        let ways = order.into_iter().map(|(delay, place)| (place, delay / 2));
+        (whole && count > 0).then(|| Replies(ways.collect()))
+    }
+}
+
+/// The replies of one get that count: those who replied first, by place, and the way out to each. 0
+/// is the place of the coordinator's own replica, which has no way.
+struct Replies(Vec<(usize, u32)>);
+
+impl Replies {
+    /// Microseconds after its acknowledgement from which on this get sees `put`, where the put's
+    /// replica number `reader` coordinates the get.
+    fn wait(&self, put: &Stored, reader: usize) -> u32 {
+        let of = |(place, out): &(usize, u32)| {
+            let stored = put.after_ack.get((place + reader) % put.after_ack.len());
+            let out = if *place == 0 { 0 } else { *out };
+            stored.map_or(NEVER, |at| if *at == NEVER { NEVER } else { at.saturating_sub(out) })
+        };
+        self.0.iter().map(of).min().unwrap_or(NEVER)
+    }
+}
+
+/// When each replica had a put, in microseconds after the put was acknowledged.
+struct Stored {
+    after_ack: Vec<u32>,
+}
+
+/// The part of an acknowledgement's round trip that is the way back.
+struct WayBack {
+    replies: u64,
+    acknowledgements: u64,
+}
+
+impl WayBack {
+    /// From the delays of other replicas than the coordinator's own.
+    fn of(puts: &[&Delays], gets: &[&Delays]) -> Self {
+        let mean = |all: &[&Delays]| {
+            let remote = all.iter().flat_map(|delays| delays.0.iter().skip(1));
+            let (sum, count) = remote
+                .filter(|delay| **delay != NEVER)
+                .fold((0_u64, 0_u64), |(sum, count), delay| (sum + u64::from(*delay), count + 1));
+            sum / count.max(1)
+        };
+        Self { replies: mean(gets), acknowledgements: mean(puts) }
+    }
+
+    /// When a replica had what it acknowledged after `delay`. The way back is no longer than the
+    /// way out, so it is half of the round trip at most.
+    fn stored(&self, delay: u32) -> u32 {
+        let back = u64::from(delay) * self.replies / (2 * self.acknowledgements).max(1);
+        delay - u32::try_from(back).unwrap_or(NEVER).min(delay / 2)
     }
 }
 
@@ -84,13 +147,14 @@ impl Freshness {
     #[must_use]
     pub fn estimate(puts: &[Delays], gets: &[Delays], r: u8, w: u8) -> Option<Self> {
         let n = puts.first()?.n();
-        let gets = gets.iter().filter(|get| get.n() == n);
-        let gets: Vec<_> = gets.filter_map(|get| get.first(r)).collect();
+        let puts: Vec<_> = puts.iter().filter(|put| put.n() == n).collect();
+        let gets: Vec<_> = gets.iter().filter(|get| get.n() == n).collect();
+        let back = WayBack::of(&puts, &gets);
+        let gets: Vec<_> = gets.iter().filter_map(|get| get.replies(r)).collect();
         let mut waits = Vec::with_capacity(puts.len() * gets.len() * n);
-        for put in puts.iter().filter(|put| put.n() == n) {
-            let Some(acked) = put.of_answer(w) else { continue };
+        for put in puts.iter().filter_map(|put| put.stored(w, &back)) {
             for reader in 0..n {
-                waits.extend(gets.iter().map(|get| wait(put, acked, get, reader)));
+                waits.extend(gets.iter().map(|get| get.wait(&put, reader)));
             }
         }
         waits.sort_unstable();
@@ -116,19 +180,6 @@ impl Freshness {
     }
 }
 
-/// Microseconds after its acknowledgement from which on `put` is seen by a get whose first replies
-/// are `get`, where replica `reader` coordinates the get.
-fn wait(put: &Delays, acked: u32, get: &[(usize, u32)], reader: usize) -> u32 {
-    let of = |(place, reply): &(usize, u32)| {
-        let replica = (place + reader) % put.n();
-        match put.0.get(replica) {
-            Some(stored) if *stored != NEVER => stored.saturating_sub(acked).saturating_sub(*reply),
-            _ => NEVER,
-        }
-    };
-    get.iter().map(of).min().unwrap_or(NEVER)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -143,16 +194,19 @@ mod tests {
         (&'static [&'static [u32]], &'static [&'static [u32]], u8, u8, &'static [(u64, u32)]);
 
     #[test]
-    fn a_read_is_fresh_once_its_reply_comes_after_the_acknowledgement() {
+    fn a_read_is_fresh_once_it_reaches_a_replica_after_the_write() {
         let cases: &[Case] = &[
             // All replicas have it at once.
             (&[&[5, 5, 5]], &[&[0, 1, 1]], 1, 1, &[(0, 100)]),
             // The two others have it 10 ms later than the first: one reader in three is fresh.
-            (&[&[0, 10, 10]], &[&[0, 1, 1]], 1, 1, &[(0, 33), (9, 33), (10, 100)]),
-            // A reply that takes 4 ms gives the write as much time more.
-            (&[&[0, 10, 10]], &[&[4, 5, 5]], 1, 1, &[(5, 33), (6, 100)]),
-            // Two acknowledgements, one of them from a replica at 10 ms: one reader in three waits.
-            (&[&[0, 10, 30]], &[&[0, 1, 1]], 1, 2, &[(0, 67), (19, 67), (20, 100)]),
+            (&[&[0, 10, 10]], &[&[0, 0, 0]], 1, 1, &[(0, 33), (9, 33), (10, 100)]),
+            // Of those 10 ms, 2 are the way of the acknowledgement back.
+            (&[&[0, 10, 10]], &[&[0, 4, 4]], 1, 1, &[(7, 33), (8, 100)]),
+            // With two replies, the way to the other one gives the write as much time more.
+            (&[&[0, 10, 10]], &[&[0, 4, 4]], 2, 1, &[(0, 67), (5, 67), (6, 100)]),
+            // Two acknowledgements, one of them from a replica at 10 ms: one reader in three waits,
+            // until what took 30 ms in all was stored: a twentieth of it was the way back.
+            (&[&[0, 10, 30]], &[&[0, 2, 2]], 1, 2, &[(0, 67), (18, 67), (19, 100)]),
             // Quorums that overlap are always fresh.
             (&[&[0, 10, 30]], &[&[0, 1, 2]], 2, 2, &[(0, 100)]),
             (&[&[0, 10, 30]], &[&[0, 1, 2]], 3, 1, &[(0, 100)]),
@@ -192,12 +246,12 @@ mod tests {
 
     #[test]
     fn without_samples_there_is_no_estimate() {
-        let put = ms(&[0, 1, 2]);
-        assert_eq!(Freshness::estimate(&[], &[put.clone()], 1, 1), None);
-        assert_eq!(Freshness::estimate(&[put.clone()], &[], 1, 1), None);
-        assert_eq!(Freshness::estimate(&[put.clone()], &[ms(&[0, 1])], 1, 1), None);
+        let put = [ms(&[0, 1, 2])];
+        assert_eq!(Freshness::estimate(&[], &put, 1, 1), None);
+        assert_eq!(Freshness::estimate(&put, &[], 1, 1), None);
+        assert_eq!(Freshness::estimate(&put, &[ms(&[0, 1])], 1, 1), None);
         for (r, w) in [(0, 1), (1, 0), (4, 1), (1, 4)] {
-            assert_eq!(Freshness::estimate(&[put.clone()], &[put.clone()], r, w), None);
+            assert_eq!(Freshness::estimate(&put, &put, r, w), None);
         }
     }
 }
