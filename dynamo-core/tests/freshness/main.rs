@@ -18,7 +18,7 @@ use crate::trial::{Delay, Network, trial};
 const EVEN: f64 = 0.05;
 
 /// The same where one way takes ten times as long as the other, which the estimate cannot see.
-const UNEVEN: f64 = 0.25;
+const UNEVEN: f64 = 0.3;
 
 /// Reads measured per time.
 const READS: u32 = 4_000;
