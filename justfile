@@ -39,6 +39,10 @@ console *ARGS:
 chart:
     tests/deploy/run chart
 
+# Dashboards and alert rules on a real cluster under load.
+monitoring:
+    tests/deploy/run monitoring
+
 # The image and three hosts of containers. Needs root; `just compose --bin DIR` takes static binaries.
 compose *ARGS:
     tests/deploy/run compose {{ARGS}}

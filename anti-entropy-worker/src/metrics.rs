@@ -223,7 +223,7 @@ impl TransferMetrics {
             released: counter("released_partitions", "Partitions given up.")?,
             dropped: counter("dropped_records", "Records deleted of partitions given up.")?,
             failures: counter("failures", "Steps of transfers that failed and are tried again.")?,
-            stalled: make.add(Gauge::new("atoll_transfer_stalled", stalled_help))?,
+            stalled: make.add(Gauge::new("atoll_transfer_stalled_seconds", stalled_help))?,
         })
     }
 

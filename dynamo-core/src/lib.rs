@@ -14,6 +14,7 @@
 //! | [`ring`] | who owns which partition, who holds it, in which order nodes are asked |
 //! | [`quorum`] | one get or put: whom to ask, when to answer, whom to repair, who stands in |
 //! | [`failure_view`] | which peers are reachable, prompt, to be probed |
+//! | [`freshness`] | how likely a read is to see a write of a moment ago |
 //! | [`handoff`] | when hints are delivered, and when they may go |
 //! | [`transfer`], [`reap`] | how partitions change hands; when the dead may be removed |
 //! | [`admission`] | how much background work may run |
@@ -40,6 +41,7 @@ pub mod codec;
 pub mod conditions;
 pub mod entropy;
 pub mod failure_view;
+pub mod freshness;
 pub mod handoff;
 pub mod id;
 pub mod key;

@@ -356,3 +356,13 @@ pub const EXCHANGE_REQUESTS_MAX: u64 = 200_000;
 /// Times an exchange starts again at the roots to see that what it repaired is equal now. Where
 /// that does not suffice the next round goes on.
 pub const EXCHANGE_PASSES_MAX: u32 = 4;
+
+/// Puts in one sample of the freshness of reads: each meets every get of the sample, which bounds
+/// what an estimate costs to a hundred thousand meetings, a few milliseconds.
+pub const FRESHNESS_PUTS_MAX: usize = 512;
+
+/// Gets in one sample of the freshness of reads; their delays vary less than those of puts.
+pub const FRESHNESS_GETS_MAX: usize = 64;
+
+/// Puts and gets from which on a sample says anything. A smaller one goes on growing.
+pub const FRESHNESS_SAMPLES_MIN: usize = 32;

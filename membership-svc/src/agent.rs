@@ -18,6 +18,7 @@ use dynamo_core::membership::member::MemberStatus;
 use dynamo_core::membership::plan::{FoundingParams, unsettled};
 use dynamo_core::membership::state::Stamp;
 use dynamo_core::membership::view::{Delta, Membership};
+use dynamo_core::ring::ClaimViolation;
 use dynamo_core::time::Mono;
 use dynamo_core::wire::gossip::{GossipBody, GossipMessage};
 use dynamo_core::wire::membership::NodeView;
@@ -404,6 +405,11 @@ impl Agent {
         self.metrics.history_events.set(gauge(view.history().len()));
         self.metrics.staged.set(gauge(view.staged().len()));
         let members = view.fold().map_or(0, |fold| fold.members.len());
+        let violations = view.fold().map_or(&[][..], |fold| &fold.violations);
+        for kind in ClaimViolation::KINDS {
+            let number = violations.iter().filter(|violation| violation.kind() == kind).count();
+            self.metrics.violations.with_label_values(&[kind]).set(gauge(number));
+        }
         let count = |status: MemberStatus| {
             let states = view.states().iter();
             states.filter(|state| view.status(state.node) == Some(status)).count()

@@ -2,7 +2,19 @@
 
 use prometheus::core::Collector;
 use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use service_kit::http::error::ErrorCode;
 use service_kit::metrics::MetricsError;
+
+/// Why gossip is refused as a whole; what is wrong with a body has further codes.
+const GOSSIP_CODES: [ErrorCode; 7] = [
+    ErrorCode::BadJson,
+    ErrorCode::DigestMismatch,
+    ErrorCode::ProtocolVersion,
+    ErrorCode::WrongCluster,
+    ErrorCode::StaleIncarnation,
+    ErrorCode::Conflict,
+    ErrorCode::Overloaded,
+];
 
 /// All metrics of the agent.
 #[derive(Debug, Clone)]
@@ -11,6 +23,8 @@ pub struct Metrics {
     pub history_events: IntGauge,
     /// Nodes by status.
     pub nodes: IntGaugeVec,
+    /// Where the ring falls short of the ideal, by what is short.
+    pub violations: IntGaugeVec,
     /// Partitions of which an owner does not hold the data yet.
     pub partitions_pending: IntGauge,
     /// Changes that are staged.
@@ -86,11 +100,21 @@ impl Metrics {
         let make = Maker { registry };
         let nodes_opts = Opts::new("atoll_membership_nodes", "Nodes that are known, by status.");
         let nodes = make.add(IntGaugeVec::new(nodes_opts, &["status"]))?;
+        let violations_opts = Opts::new(
+            "atoll_membership_placement_violations",
+            "Where the ring falls short of the ideal: copies on too few nodes or zones, weights.",
+        );
+        let violations = make.add(IntGaugeVec::new(violations_opts, &["kind"]))?;
         let rounds_help = "Gossip rounds opened here, by how they ended.";
         let rounds = make.counters("gossip_rounds_total", rounds_help, "result")?;
         let bytes =
             make.counters("gossip_bytes_total", "Bytes of gossip messages.", "direction")?;
         let refused_help = "Gossip messages refused as a whole, by reason.";
+        let refused = make.counters("gossip_refused_total", refused_help, "reason")?;
+        // There from the start, so that the first refusal is an increase that an alert sees.
+        for code in GOSSIP_CODES {
+            refused.with_label_values(&[code.as_str()]);
+        }
         let refused_parts_help = "Events, states and registers in gossip that were invalid.";
         let known_help = "Parts of gossip that were known already or outdated.";
         let alarm_help = "1 while more gossip arrives than a healthy cluster sends.";
@@ -103,6 +127,7 @@ impl Metrics {
             history_events: make
                 .gauge("history_events", "Events in the history: the number of the ring.")?,
             nodes,
+            violations,
             partitions_pending: make.gauge("partitions_pending", pending_help)?,
             staged: make.gauge("staged_changes", "Changes that are staged.")?,
             rounds_equal: rounds.with_label_values(&["equal"]),
@@ -110,7 +135,7 @@ impl Metrics {
             rounds_failed: rounds.with_label_values(&["failed"]),
             bytes_sent: bytes.with_label_values(&["sent"]),
             bytes_received: bytes.with_label_values(&["received"]),
-            refused: make.counters("gossip_refused_total", refused_help, "reason")?,
+            refused,
             refused_parts: make.counter("gossip_refused_parts_total", refused_parts_help)?,
             known_parts: make.counter("gossip_known_parts_total", known_help)?,
             rate_alarm: make.gauge("gossip_rate_alarm", alarm_help)?,

@@ -3,6 +3,7 @@
 
 use dynamo_core::routing::ChoiceReason;
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use service_kit::http::error::Problem;
 use service_kit::metrics::{COUNT_BUCKETS, LATENCY_BUCKETS, MetricsError, SIZE_BUCKETS};
 
 /// The router's metrics, children looked up once.
@@ -47,7 +48,7 @@ impl RouterMetrics {
             registry,
             "atoll_router_coordinator_choices_total",
             "Requests by why their first coordinator was chosen.",
-            "reason",
+            &["reason"],
         )?;
         let bytes_in_flight = IntGauge::new(
             "atoll_router_body_bytes_in_flight",
@@ -104,8 +105,8 @@ impl RouterMetrics {
             refusals: counters(
                 registry,
                 "atoll_router_refusals_total",
-                "Object requests that were refused, by code.",
-                "code",
+                "Object requests that were refused, by code, and whether a write may have happened.",
+                &["code", "outcome"],
             )?,
         })
     }
@@ -119,8 +120,9 @@ impl RouterMetrics {
     }
 
     /// Counts a refusal.
-    pub fn refused(&self, code: service_kit::http::error::ErrorCode) {
-        self.refusals.with_label_values(&[code.as_str()]).inc();
+    pub fn refused(&self, problem: &Problem) {
+        let labels = [problem.code().as_str(), problem.known_outcome().as_str()];
+        self.refusals.with_label_values(&labels).inc();
     }
 }
 
@@ -134,9 +136,9 @@ fn counters(
     registry: &Registry,
     name: &str,
     help: &str,
-    label: &str,
+    labels: &[&str],
 ) -> Result<IntCounterVec, MetricsError> {
-    let counters = IntCounterVec::new(Opts::new(name, help), &[label])?;
+    let counters = IntCounterVec::new(Opts::new(name, help), labels)?;
     registry.register(Box::new(counters.clone()))?;
     Ok(counters)
 }

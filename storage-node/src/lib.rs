@@ -10,6 +10,7 @@
 //! | [`replica`] | operations of other coordinators on this node's replica |
 //! | [`peers`] | sending to the other nodes, and judging whether they are there |
 //! | [`handoff`] | delivering hints |
+//! | [`freshness`] | how fresh reads are, estimated from the requests coordinated here |
 //! | [`possession`] | what this node has of each partition |
 //! | [`background`] | slices of background work, and the scrub |
 //! | [`cluster`] | following the ring, and telling the membership agent about the store |
@@ -28,6 +29,7 @@ pub mod config;
 pub mod coordinator;
 pub mod data_dir;
 pub mod epoch;
+pub mod freshness;
 pub mod handoff;
 pub mod limits;
 pub mod metrics;

@@ -219,3 +219,7 @@ pub const SCRUB_INTERVAL_S_DEFAULT: u64 = 7 * 24 * 60 * 60;
 
 /// Longest wait of a delivery of hints for a slice; then its target backs off.
 pub const HINT_SLICE_WAIT: Duration = Duration::from_secs(30);
+
+/// Time between two estimates of the freshness of reads: as often as metrics are usually scraped,
+/// and a few milliseconds of computing each.
+pub const FRESHNESS_INTERVAL: Duration = Duration::from_secs(10);

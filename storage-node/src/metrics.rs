@@ -2,6 +2,7 @@
 //! is made here once, so that the hot path touches atomics only.
 
 mod file;
+mod freshness;
 mod space;
 mod upkeep;
 
@@ -13,6 +14,7 @@ use service_kit::metrics::{COUNT_BUCKETS, LATENCY_BUCKETS, MetricsError};
 
 use self::file::FileFamilies;
 pub use self::file::FileMetrics;
+pub use self::freshness::FreshnessMetrics;
 pub use self::space::SpaceMetrics;
 pub use self::upkeep::{KindMetrics, PartitionMetrics, SliceMetrics, TreeMetrics};
 
@@ -194,6 +196,8 @@ pub struct Metrics {
     pub hints: HintMetrics,
     /// Coordination.
     pub coordinator: CoordinatorMetrics,
+    /// How fresh reads are.
+    pub freshness: FreshnessMetrics,
     /// Replica messages.
     pub replica: ReplicaMetrics,
     /// Peers.
@@ -225,6 +229,7 @@ impl Metrics {
             store: make.store()?,
             hints: make.hints()?,
             coordinator: make.coordinator()?,
+            freshness: make.freshness()?,
             replica: make.replica()?,
             peers: make.peers()?,
             slices: make.slices()?,

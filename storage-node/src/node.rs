@@ -20,6 +20,7 @@ use tokio_util::task::TaskTracker;
 use crate::background::Slices;
 use crate::background::load::RecentLoad;
 use crate::epoch::EpochKeeper;
+use crate::freshness::Noted;
 use crate::handoff::Handoff;
 use crate::metrics::Metrics;
 use crate::peers::health::PeerHealth;
@@ -54,6 +55,8 @@ pub struct Node {
     pub health: Arc<PeerHealth>,
     /// When hints are delivered.
     pub handoff: Handoff,
+    /// What requests say about the freshness of reads.
+    pub noted: Noted,
     /// The metrics.
     pub metrics: Metrics,
     /// Bytes of one value at most.

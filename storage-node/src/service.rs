@@ -27,6 +27,7 @@ use crate::cluster::{ClusterError, RING_READY, advertise, follow, learn_node, pa
 use crate::config::{BackgroundSettings, StorageConfig};
 use crate::data_dir::{OpenError, OpenedDir, open_data_dir};
 use crate::epoch::EpochKeeper;
+use crate::freshness::{self, Noted};
 use crate::handoff::{self, Handoff};
 use crate::limits::{AGENT_RETRY, READ_REPAIRS_MAX, STORE_READY_GRACE};
 use crate::metrics::Metrics;
@@ -205,6 +206,7 @@ impl Parts {
             peers,
             health,
             handoff: Handoff::default(),
+            noted: Noted::default(),
             metrics,
             value_bytes_max: config.limits.value_bytes,
             repairs: Arc::new(Semaphore::new(READ_REPAIRS_MAX)),
@@ -317,6 +319,11 @@ fn spawn_tasks(
     let expiring = handoff::run_expiry(Arc::clone(node), max_age, stop.clone());
     tasks.spawn(async move {
         expiring.await;
+        Ok(())
+    });
+    let estimating = freshness::run(Arc::clone(node), stop.clone());
+    tasks.spawn(async move {
+        estimating.await;
         Ok(())
     });
     spawn_background(&mut tasks, &config.background, node, stop);

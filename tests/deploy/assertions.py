@@ -4,6 +4,7 @@ import re
 
 import yaml
 
+from panels import runbook_base
 from rendered import Rendered, all_containers, matches, selectors
 from sources import SERVICES, Sources
 
@@ -218,8 +219,13 @@ def monitoring(r: Rendered, sources: Sources) -> None:
             wanted = {"port", "path", "interval", "scrapeTimeout"}
             assert wanted <= set(endpoint) <= wanted | {"relabelings", "metricRelabelings"}, set(endpoint)
     for rule in r.of("PrometheusRule"):
-        file = sources.root / "helm/atoll/rules/atoll.rules.yaml"
-        assert rule["spec"] == yaml.safe_load(file.read_text()), "the rules are not those of the file"
+        text = (sources.root / "helm/atoll/rules/atoll.rules.yaml").read_text()
+        pages = {a["annotations"]["runbook_url"].removesuffix(f"/{a['alert']}.md") for g in rule["spec"]["groups"] for a in g["rules"]}
+        (base,) = pages
+        own = runbook_base(sources.root)
+        assert rule["spec"] == yaml.safe_load(text.replace(own, base)), "the rules are not those of the file"
+        boards = [o["data"] for o in r.of("ConfigMap") if "-dashboard-" in o["metadata"]["name"]]
+        assert all(base in text and (base == own or own not in text) for d in boards for text in d.values()), "links of panels"
 
 
 def network(r: Rendered, sources: Sources) -> None:

@@ -16,9 +16,12 @@ import kubernetes_validate
 import yaml
 
 import assertions
+import dashboards
+import instep
+import reference
 from apiserver import ApiServer
 from rendered import Rendered, matches, selectors, spread_selectors
-from sources import SERVICES, Sources, metrics_of
+from sources import FOREIGN_METRICS, SERVICES, Sources, metrics_of
 
 KUBE_VERSIONS = ["1.30", "1.33", "1.36"]
 HELMS = ["helm3", "helm4"]
@@ -275,10 +278,13 @@ def queries(chart: Chart) -> str:
         done = subprocess.run(command, capture_output=True, text=True, cwd=here)
         if done.returncode:
             raise Failed(f"{command[1]} {command[2]}: {done.stdout}{done.stderr}")
-    alerts = {r["alert"]: r["expr"] for g in yaml.safe_load(rules.read_text())["groups"] for r in g["rules"]}
+    rules_by_name = rules_of(chart)
+    alerts = {name: rule["expr"] for name, rule in rules_by_name.items()}
     tested = {a["alertname"] for t in yaml.safe_load((here / "rules_test.yaml").read_text())["tests"] for a in t["alert_rule_test"]}
-    if set(alerts) != tested:
-        raise Failed(f"alerts without a test, or tests without an alert: {set(alerts) ^ tested}")
+    fired = {a["alertname"] for t in yaml.safe_load((here / "rules_test.yaml").read_text())["tests"] for a in t["alert_rule_test"] if a["exp_alerts"]}
+    if fired != tested:
+        raise Failed(f"alerts that no test lets fire: {tested - fired}")
+    in_step = instep.check(chart.root, rules_by_name, tested)
     expressions = [(f"alert {name}", expression) for name, expression in alerts.items()]
     for path in sorted((chart.path / "dashboards").glob("*.json")):
         panels = json.loads(path.read_text())["panels"]
@@ -287,12 +293,52 @@ def queries(chart: Chart) -> str:
         ids = [p["id"] for p in panels]
         assert len(ids) == len(set(ids)), f"{path.name}: panels share an id"
         expressions += found
-    known = Sources(chart.root).metrics()
+    known = reference.listed(chart.root) | FOREIGN_METRICS
     for where, expression in expressions:
         names = metrics_of(expression)
         if not names or names - known:
             raise Failed(f"{where}: no such metric: {names - known or expression}")
-    return f"{len(alerts)} alerts, {len(expressions)} queries"
+    return f"{len(alerts)} alerts, {len(expressions)} queries, {in_step}"
+
+
+def panels(chart: Chart) -> str:
+    """The dashboards are those that are described, valid for Grafana, evenly laid out, and say what each panel shows."""
+    folder = chart.path / "dashboards"
+    wanted, found = dashboards.files(chart.root), {path.name: path.read_text() for path in folder.glob("*.json")}
+    if wanted != found:
+        raise Failed("helm/atoll/dashboards is out of date: tests/deploy/run dashboards")
+    command = ["node", chart.root / "tests/deploy/grafana.mjs", chart.cache / "node/node_modules", *sorted(folder.glob("*.json"))]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise Failed(f"Grafana's types: {(done.stdout + done.stderr)[:2000]}")
+    alerts, count, uids = set(rules_of(chart)), 0, set()
+    for name, text in found.items():
+        document = json.loads(text)
+        uids.add(document["uid"])
+        lines = {}
+        for panel in document["panels"]:
+            place = panel["gridPos"]
+            lines.setdefault(place["y"], []).append((place["x"], place["w"], place["h"]))
+            if panel["type"] == "row":
+                continue
+            count += 1
+            where = f"{name}, {panel['title']}"
+            assert panel["description"] and panel["fieldConfig"]["defaults"]["unit"], f"{where}: no description or unit"
+            linked = {link["title"].removeprefix("Runbook: ") for link in panel["links"]}
+            assert linked <= alerts, f"{where}: links to no alert: {linked - alerts}"
+        bottom = 0
+        for y, places in sorted(lines.items()):
+            assert y == bottom, f"{name}: a gap or an overlap at line {y}"
+            assert sum(w for _, w, _ in places) == 24 and len({(w, h) for _, w, h in places}) == 1, f"{name}: line {y} is uneven"
+            bottom = y + places[0][2]
+    assert len(uids) == len(found), "dashboards share a uid"
+    return f"{len(found)} dashboards, {count} panels"
+
+
+def rules_of(chart: Chart) -> dict[str, dict]:
+    """Every alert by its name."""
+    document = yaml.safe_load((chart.path / "rules/atoll.rules.yaml").read_text())
+    return {rule["alert"]: rule for group in document["groups"] for rule in group["rules"]}
 
 
 def dockerfile(chart: Chart) -> str:
@@ -303,7 +349,7 @@ def dockerfile(chart: Chart) -> str:
     return "hadolint"
 
 
-STEPS = [lint, matrix, refused, defaults, restarts, releases, lookups, notes, schema, queries, dockerfile]
+STEPS = [lint, matrix, refused, defaults, restarts, releases, lookups, notes, schema, queries, panels, dockerfile]
 
 
 def main() -> int:

@@ -255,7 +255,7 @@ def monitoring(lab: Lab) -> str:
     lab.compose("--profile", "monitoring", "up", "-d", "prometheus")
     until("all targets scraped", 60, lambda: up(lab) == len(HOSTS) * len(PROCESSES) or up(lab))
     for where, expression in panels(lab):
-        query = expression.replace("$__rate_interval", "1m").replace("$namespace", ".*")
+        query = expression.replace("$__rate_interval", "1m").replace("$namespace", ".*").replace("$pod", ".*")
         answer = prometheus("/api/v1/query", query=query)
         assert answer["status"] == "success", f"{where}: {answer}"
     loaded = prometheus("/api/v1/rules")["data"]["groups"]

@@ -13,7 +13,9 @@ SERVICES = {
 }
 
 # Metrics of the process collector, and those that Prometheus itself makes.
-FOREIGN_METRICS = {"up", "process_resident_memory_bytes", "process_cpu_seconds_total", "process_open_fds"}
+FOREIGN_METRICS = {
+    "up", "process_resident_memory_bytes", "process_cpu_seconds_total", "process_open_fds", "process_max_fds", "process_start_time_seconds",
+}
 
 METRIC = re.compile(r"\b(?:atoll|process)_[a-z0-9_]+\b|\bup\b")
 HISTOGRAM_ENDS = ("_bucket", "_count", "_sum")
@@ -66,10 +68,25 @@ class Sources:
                 names.update(prefix + suffix for suffix in re.findall(r'"([a-z][a-z0-9_]+)"', text))
         return names
 
+    def literal_metrics(self) -> set[str]:
+        """Names that the sources have in full, or as a prefix of their crate with a suffix."""
+        names = set()
+        for path in self.root.glob("*/src/**/*.rs"):
+            text = path.read_text()
+            code = text.split("#[cfg(test)]\nmod tests {")[0]
+            names.update(n for n in re.findall(r'"(atoll_[a-z0-9_]+)"', code) if not n.endswith("_"))
+        return names
+
     def version(self) -> str:
         """Version of the workspace."""
         manifest = tomllib.loads((self.root / "Cargo.toml").read_text())
         return manifest["workspace"]["package"]["version"]
+
+
+def selectors_of(expression: str) -> set[str]:
+    """The selectors of a query, with their matchers and without their ranges."""
+    names = r"(?:atoll|process)_[a-z0-9_]+|\bup\b"
+    return {m[0] for m in re.finditer(rf"(?:{names})(?:\{{[^}}]*\}})?", re.sub(r"\b(?:by|without)\s*\([^)]*\)", "", expression))}
 
 
 def metrics_of(expression: str) -> set[str]:

@@ -129,6 +129,23 @@ pub enum ClaimViolation {
 }
 
 impl ClaimViolation {
+    /// What kinds there are, by what is short.
+    pub const KINDS: [&str; 4] = ["nodes", "window", "zones", "weight"];
+
+    /// What is short: nodes for the copies, the distance of a node from itself, zones, or the
+    /// balance of weights.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::NoMembers | Self::TooFewNodes { .. } => "nodes",
+            Self::NodeWindow { .. } => "window",
+            Self::ZoneWindow { .. } => "zones",
+            Self::WeightCapped { .. } | Self::Imbalance { .. } => "weight",
+        }
+    }
+}
+
+impl ClaimViolation {
     /// Whether the violation costs safety: replicas share a node or a zone without need.
     #[must_use]
     pub fn weakens_durability(&self) -> bool {

@@ -169,3 +169,8 @@ left behind), then the agent. Beyond the grace they are killed in the middle of 
 {{- fail (printf "terminationGracePeriodSeconds (%d) must be more than the %d s that the four stops may take one after another" (int .Values.terminationGracePeriodSeconds) (int $stops)) -}}
 {{- end -}}
 {{- end -}}
+
+{{/* Where runbooks are in the files of rules and dashboards, before an installation says otherwise. */}}
+{{- define "atoll.runbooks" -}}
+https://atoll.example/runbooks
+{{- end }}

@@ -57,6 +57,14 @@ pub struct PeerGate {
     plain_allowed: bool,
 }
 
+/// Why a gate refuses messages.
+const GATE_CODES: [ErrorCode; 4] = [
+    ErrorCode::BadHeader,
+    ErrorCode::ProtocolVersion,
+    ErrorCode::WrongCluster,
+    ErrorCode::StaleIncarnation,
+];
+
 impl PeerGate {
     /// A gate that requires an identified sender on every message.
     ///
@@ -72,6 +80,10 @@ impl PeerGate {
             &["code"],
         )?;
         registry.register(Box::new(refused.clone()))?;
+        // There from the start, so that the first refusal is an increase that an alert sees.
+        for code in GATE_CODES {
+            refused.with_label_values(&[code.as_str()]);
+        }
         Ok(Self { identity, clock, seen: Arc::default(), refused, plain_allowed: false })
     }
 

@@ -11,6 +11,7 @@ use dynamo_core::quorum::{
     GetEffect, GetEvent, GetFailure, GetOp, GetOutcome, GetPlan, ReplicaFailure, ReplicaReply,
 };
 use dynamo_core::ring::Role;
+use dynamo_core::time::Mono;
 use dynamo_core::versions::read_view;
 use dynamo_core::wire::coordinate::{Evidence, GetAnswer, GetMessage, ReplicaView};
 use dynamo_core::wire::replica::{ReplicaOp, ReplicaResult};
@@ -19,6 +20,7 @@ use service_kit::http::error::{ErrorCode, Problem};
 use super::driver::{Operation, Run, drive};
 use super::refusal::{context_too_long, get_problem};
 use super::request::Request;
+use crate::freshness::Answers;
 use crate::limits::BACKGROUND_WRITE_TIMEOUT;
 use crate::metrics::RequestEnd;
 use crate::node::{Node, store_code};
@@ -113,13 +115,18 @@ pub async fn gather(
     let (op, effects) = node
         .health
         .with(|h| GetOp::start(&plan, |peer| h.reachable(peer), |peer| h.patience(peer), now))?;
-    drive(node, Get { request: Arc::clone(request), op }, effects).await
+    let replied = Answers::of(request.props.n);
+    let get = Get { request: Arc::clone(request), op, begun: now, replied };
+    drive(node, get, effects).await
 }
 
 /// One get on its way.
 struct Get {
     request: Arc<Request>,
     op: GetOp,
+    begun: Mono,
+    /// Who has replied, for the freshness of reads.
+    replied: Answers,
 }
 
 impl Operation for Get {
@@ -131,7 +138,11 @@ impl Operation for Get {
     const TIMER: GetEvent = GetEvent::Timer;
 
     fn on_event(&mut self, event: GetEvent, node: &Node) -> Vec<GetEffect> {
-        self.op.on_event(event, node.clock.mono())
+        let now = node.clock.mono();
+        if let GetEvent::Reply { from, .. } = &event {
+            self.replied.note(*from, now);
+        }
+        self.op.on_event(event, now)
     }
 
     async fn perform(&mut self, effect: GetEffect, run: &mut Run<Self>) {
@@ -142,7 +153,11 @@ impl Operation for Get {
             GetEffect::Repair { node, record } => self.repair(run.node(), node, record),
             GetEffect::Overdue { node } => run.overdue(node),
             GetEffect::SetTimer(at) => run.set_timer(at),
-            GetEffect::Done => run.finish(),
+            GetEffect::Done => {
+                let (node, replicas) = (run.node(), &self.request.replicas);
+                node.noted.get(self.replied.delays(node.me, replicas, self.begun));
+                run.finish();
+            }
         }
     }
 }

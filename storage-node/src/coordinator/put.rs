@@ -17,6 +17,7 @@ use service_kit::http::error::ErrorCode;
 use super::driver::{Operation, Run, drive};
 use super::get::failure_of;
 use super::request::Request;
+use crate::freshness::Answers;
 use crate::limits::KEEP_HINT_TIME;
 use crate::node::{Node, store_code};
 use crate::store::put::{PutError, PutProgress, PutRequest};
@@ -72,7 +73,7 @@ pub async fn write(
         op,
         minted: None,
         answered_at: None,
-        stored_by: Vec::with_capacity(usize::from(request.props.n)),
+        stored_by: Answers::of(request.props.n),
     };
     drive(node, put, effects).await
 }
@@ -86,8 +87,8 @@ struct Put {
     op: PutOp,
     minted: Option<Arc<Minted>>,
     answered_at: Option<Mono>,
-    /// Owners that have the put, for the replication lag.
-    stored_by: Vec<NodeId>,
+    /// Owners that have the put, for the replication lag and the freshness of reads.
+    stored_by: Answers,
 }
 
 impl Operation for Put {
@@ -130,7 +131,10 @@ impl Operation for Put {
             PutEffect::Fail(failure) => run.end(Err(failure)),
             PutEffect::Overdue { node } => run.overdue(node),
             PutEffect::SetTimer(at) => run.set_timer(at),
-            PutEffect::Done => run.finish(),
+            PutEffect::Done => {
+                self.note_delays(run.node());
+                run.finish();
+            }
         }
     }
 }
@@ -185,15 +189,23 @@ impl Put {
             PutEvent::Acked { from } => *from,
             _ => return,
         };
-        if self.request.replicas.owners.contains(&by) && !self.stored_by.contains(&by) {
-            self.stored_by.push(by);
+        let now = node.clock.mono();
+        if self.request.replicas.owners.contains(&by) && self.stored_by.note(by, now) {
             self.note_lag(node);
+        }
+    }
+
+    /// Notes when the replicas had the put. One that was applied before was there all the time.
+    fn note_delays(&self, node: &Node) {
+        if self.minted.as_ref().is_some_and(|minted| !minted.replayed) {
+            let Request { replicas, started, .. } = &*self.request;
+            node.noted.put(self.stored_by.delays(node.me, replicas, *started));
         }
     }
 
     fn note_lag(&self, node: &Node) {
         let Some(answered) = self.answered_at else { return };
-        if self.stored_by.len() == self.request.replicas.owners.len() {
+        if self.stored_by.count() == self.request.replicas.owners.len() {
             let lag = node.clock.mono().since(answered).as_secs_f64();
             node.metrics.coordinator.replication_lag_seconds.observe(lag);
         }

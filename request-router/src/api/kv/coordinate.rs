@@ -49,7 +49,7 @@ impl Call<'_> {
     pub(super) fn conclude_object(self, result: Result<Response, impl Into<Refused>>) -> Response {
         let result = result.map_err(Into::into);
         if let Err(refused) = &result {
-            self.app.metrics.refused(refused.problem.code());
+            self.app.metrics.refused(&refused.problem);
         }
         self.conclude(result)
     }
