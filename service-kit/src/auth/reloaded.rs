@@ -74,6 +74,10 @@ impl<T: Send + Sync + 'static> Reloaded<T> {
         let seen = Fingerprint::of(path)?;
         let current = read(path)?;
         metrics.stale.with_label_values(&[name]).set(0);
+        // They are there before the first reload, so that the first one is seen to count.
+        for result in ["ok", "failed"] {
+            metrics.reloads.with_label_values(&[name, result]).reset();
+        }
         Ok(Self {
             name,
             path: path.to_owned(),
