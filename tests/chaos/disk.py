@@ -70,7 +70,9 @@ def failing_sync(binary, folder):
     control.write_text("0")
     environment = {(1, "storage-node"): {"LD_PRELOAD": str(shim), "FAULTS_CONTROL": str(control)}}
     with Hosts(binary, 3, environment=environment) as hosts:
-        assert put(hosts, 1, "before", b"x") == 204
+        # An epoch under which nothing was minted does not end: host 1 must have coordinated something.
+        for i in range(60):
+            assert put(hosts, 1 + i % 3, f"before-{i}", b"x") == 204
         epoch = get_json(f"{hosts.url(1, 7710)}/v1/store")["epoch"]
         control.write_text("1")
         for i in range(60):

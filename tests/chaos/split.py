@@ -11,6 +11,7 @@ import json
 import random
 import sys
 import time
+import uuid
 
 from hosts import Hosts, eventually, get_json
 
@@ -35,7 +36,8 @@ class Client:
                 connection.request(method, path, body, headers or {})
                 answer = connection.getresponse()
                 return answer.status, answer.headers, answer.read()
-            except OSError:
+            except OSError as error:
+                print(f"router {k}: {error!r}")
                 self.at += 1
             finally:
                 connection.close()
@@ -43,7 +45,10 @@ class Client:
 
     def put(self, key, value, context=None):
         """An acknowledged write; its context."""
-        headers = {"X-Atoll-Context": context} if context else {}
+        # The same put at another router must not become a second version.
+        headers = {"Idempotency-Key": str(uuid.uuid4())}
+        if context:
+            headers["X-Atoll-Context"] = context
         status, answered, body = self.call("PUT", f"/v1/kv/{BUCKET}/{key}", value, headers)
         assert status == 204, f"PUT {key} on {self.reachable}: {status} {body[:300]!r}"
         return answered["X-Atoll-Context"]
@@ -116,6 +121,10 @@ def main(binary, seconds):
                 key = f"k{i}"
                 expected = sorted({side[key] for side in last if key in side}) or [f"base-{i}"]
                 found = reader.values(key)
+                if found != expected:
+                    print(json.dumps(hosts.everywhere(BUCKET, key)))
+                    for j in hosts.numbers():
+                        print(j, [hosts.metric(j, "storage-node", m) for m in ("atoll_puts_repeated_total", "atoll_puts_replayed_total")])
                 assert found == expected, f"{key} through host {k}: {found} instead of {expected}"
         print(f"{KEYS} keys read through {hosts.count} routers: every concurrent value is there, nothing else")
 
