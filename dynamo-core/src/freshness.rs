@@ -163,7 +163,6 @@ impl Freshness {
 
     /// The probability that a read `after` the acknowledgement is fresh.
     #[must_use]
-    #[allow(clippy::cast_precision_loss, reason = "counts far below 2^52")]
     pub fn probability(&self, after: Duration) -> f64 {
         let after = u32::try_from(after.as_micros()).unwrap_or(NEVER - 1).min(NEVER - 1);
         let fresh = self.waits.partition_point(|wait| *wait <= after);

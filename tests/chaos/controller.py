@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What requests feel of background work, with the feedback loop of the slices and without it: latency
 before, while a host joins, and while a host that missed every write is repaired (its hints were not
-kept). Prints a table; the loop must have taken slices away where requests suffered.
+kept). Prints a table; no request may fail, and the replicas must be equal in the end.
 
 Usage: controller.py BINARY [OBJECTS]     (20,000 by default; take the release build)
 """
