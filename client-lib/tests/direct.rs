@@ -91,6 +91,7 @@ async fn answer(
                 ReplicaOp::Read { .. } => ReplicaResult::Record {
                     record: state.record.clone(),
                     token: Some(format!("token-{}", id.0)),
+                    applied: None,
                 },
                 ReplicaOp::Merge { record, .. } => {
                     state.repaired = Some(record);

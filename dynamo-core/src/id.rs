@@ -115,7 +115,7 @@ pub struct Incarnation(pub u64);
 pub struct PartitionId(pub u32);
 
 /// Position of a key in the 128-bit hash space of paper section 4.1.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct KeyHash(pub u128);
 
 impl fmt::Debug for KeyHash {

@@ -11,6 +11,7 @@
 //! | [`key`] | names of objects and their place in the hash space |
 //! | [`clock`], [`codec`] | versions: dots, dotted version vectors, siblings, contexts; their binary forms |
 //! | [`actor`], [`replica`] | what one replica does with its record, and under which name it mints |
+//! | [`put_memory`] | which puts were applied already |
 //! | [`ring`] | who owns which partition, who holds it, in which order nodes are asked |
 //! | [`quorum`] | one get or put: whom to ask, when to answer, whom to repair, who stands in |
 //! | [`failure_view`] | which peers are reachable, prompt, to be probed |
@@ -49,6 +50,7 @@ pub mod limits;
 pub mod membership;
 pub mod merkle;
 pub mod params;
+pub mod put_memory;
 pub mod quorum;
 pub mod reap;
 pub mod replica;

@@ -90,11 +90,22 @@ pub const DEADLINE_HOP_MS: u64 = 5;
 /// beyond it the message is refused with `clock_skew` and our clock does not move.
 pub const CLOCK_SKEW_MS_MAX: u64 = 60_000;
 
-/// Time in seconds for which a coordinator remembers the dot of a put id after the sibling is gone.
+/// Time in seconds for which a replica remembers the dot of a put id after the sibling is gone. A
+/// later attempt of a superseded put makes a new version.
 pub const PUT_ID_MEMORY_S: u64 = 600;
 
-/// Put ids remembered by one coordinator; beyond it the oldest are forgotten first.
-pub const PUT_ID_MEMORY_MAX: usize = 100_000;
+/// Put ids remembered by one replica, some 160 bytes each; beyond it the oldest are forgotten first.
+pub const PUT_ID_MEMORY_MAX: usize = 200_000;
+
+/// Time in milliseconds that the coordinator of a put waits for what the other replicas remember
+/// of it, where another attempt may have been applied. What comes later is not looked at: the put
+/// may then make a second version of the same value.
+pub const CATCH_UP_MS: u64 = 250;
+
+/// Milliseconds on the way after which an attempt of a put counts as one that may have been
+/// repeated elsewhere. More than clocks differ and than a loaded node lets requests wait, as each
+/// such put asks all replicas first; attempts that are repeated earlier find the first one there.
+pub const LATE_PUT_MS: u64 = 500;
 
 /// Bytes of one message between processes. Larger ones are refused before they are read.
 pub const PEER_MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;

@@ -8,9 +8,11 @@ use crate::clock::dot::Dot;
 use crate::clock::dvv::{Dvv, Run};
 use crate::clock::hlc::Hlc;
 use crate::clock::record::{Content, Record, Sibling};
+use crate::clock::twin;
 use crate::id::{ActorId, NodeId, PutId};
 use crate::limits::SIBLINGS_MAX;
 use crate::params::Reconciliation;
+use crate::put_memory::{PutsOf, fingerprint};
 use crate::time::WallMs;
 
 /// One client put, as its coordinator applies it.
@@ -77,10 +79,12 @@ pub fn coordinate_put(
     actor: &mut Actor,
     now: WallMs,
 ) -> Result<Minted, PutRefusal> {
-    coordinate_put_in(local, command, actor, Custody::Held, now)
+    coordinate_put_in(local, command, actor, Custody::Held, PutsOf::default(), now)
 }
 
-/// As [`coordinate_put`], in a partition that the coordinator may not hold yet.
+/// As [`coordinate_put`], in a partition that the coordinator may not hold yet, and with what it
+/// remembers of the object's earlier puts. A put among them is answered with the dot that it has,
+/// also where another has superseded it since.
 ///
 /// # Errors
 /// [`PutRefusal`]; the record then stays as it is.
@@ -89,12 +93,16 @@ pub fn coordinate_put_in(
     command: &PutCommand,
     actor: &mut Actor,
     custody: Custody,
+    puts: PutsOf<'_>,
     now: WallMs,
 ) -> Result<Minted, PutRefusal> {
-    if let Some(sibling) = local.siblings().find(|s| s.put_id == command.put_id) {
-        return replay(local, sibling, command);
+    if let Some(minted) = replayed(local, command, puts)? {
+        return Ok(minted);
     }
-    let past = causal_past(local, command, now);
+    let mut past = causal_past(local, command, now);
+    for twin in twin::seen_by_twin(local, &past, puts) {
+        past.insert(twin.dot, twin.stamp.wall());
+    }
     // An epoch that has minted nothing yet has lost nothing, so the retry after Amnesia succeeds
     // although the context still shows what was lost.
     let rule = LossRule::new(actor.id(), custody, now);
@@ -147,11 +155,11 @@ pub fn merge(
     reconciliation: Reconciliation,
 ) -> Merged {
     let lost_epoch = incoming.clock().unheld_epoch(me, local.clock());
-    merged(local, incoming, lost_epoch, reconciliation)
+    merged(local, incoming, lost_epoch, reconciliation, PutsOf::default())
 }
 
 /// Merges a record or delta from another replica into the local record of the node whose actor is
-/// `present`.
+/// `present`, and which remembers `puts` of the object.
 #[must_use]
 pub fn merge_in(
     local: &Record,
@@ -159,11 +167,12 @@ pub fn merge_in(
     present: ActorId,
     custody: Custody,
     reconciliation: Reconciliation,
+    puts: PutsOf<'_>,
     now: WallMs,
 ) -> Merged {
     let rule = LossRule::new(present, custody, now);
     let lost_epoch = rule.lost_epoch(incoming.clock(), local.clock());
-    merged(local, incoming, lost_epoch, reconciliation)
+    merged(local, incoming, lost_epoch, reconciliation, puts)
 }
 
 fn merged(
@@ -171,13 +180,34 @@ fn merged(
     incoming: &Record,
     lost_epoch: Option<u64>,
     reconciliation: Reconciliation,
+    puts: PutsOf<'_>,
 ) -> Merged {
     if local.contains(incoming) {
         return Merged { record: local.clone(), changed: false, lost_epoch };
     }
-    let record = reconciled(local.sync(incoming), reconciliation);
+    let record = reconciled(joined(local, incoming, reconciliation), reconciliation);
+    let record = settled(record, reconciliation, puts);
     let changed = record != *local;
     Merged { record, changed, lost_epoch }
+}
+
+/// Joins what two replicas have in a bucket of this kind; [`reconciled`] comes after it.
+#[must_use]
+pub fn joined(one: &Record, other: &Record, reconciliation: Reconciliation) -> Record {
+    match reconciliation {
+        Reconciliation::Siblings => twin::join(one, other),
+        Reconciliation::Lww => one.sync(other),
+    }
+}
+
+/// Takes out of a record what is superseded according to `puts`, which a replica remembers of the
+/// object: before it is stored, or shown to a client.
+#[must_use]
+pub fn settled(record: Record, reconciliation: Reconciliation, puts: PutsOf<'_>) -> Record {
+    match reconciliation {
+        Reconciliation::Siblings => twin::settle(record, puts),
+        Reconciliation::Lww => record,
+    }
 }
 
 /// Applies the bucket's reconciliation to a synced record.
@@ -221,23 +251,27 @@ fn stamp_floor(local: &Record, command: &PutCommand) -> Hlc {
     known.chain(context.map(|c| c.stamp)).max().unwrap_or_default()
 }
 
-/// Answers a retried put with the dot it got the first time.
-fn replay(local: &Record, sibling: &Sibling, command: &PutCommand) -> Result<Minted, PutRefusal> {
-    if !same_content(&sibling.content, &command.content) {
+/// The answer to a retry of a put that the record knows, with the dot it got the first time.
+fn replayed(
+    local: &Record,
+    command: &PutCommand,
+    puts: PutsOf<'_>,
+) -> Result<Option<Minted>, PutRefusal> {
+    let (dot, is_same) =
+        if let Some(sibling) = local.siblings().find(|s| s.put_id == command.put_id) {
+            (sibling.dot, sibling.content.is_same_object(&command.content))
+        } else if let Some(applied) = puts.get(command.put_id) {
+            (applied.dot, applied.content == fingerprint(&command.content))
+        } else {
+            return Ok(None);
+        };
+    if !is_same {
         return Err(PutRefusal::IdempotencyMismatch);
     }
-    // The past of the first attempt is not stored by itself; the whole record is a safe delta.
-    Ok(Minted { record: local.clone(), delta: local.clone(), dot: sibling.dot, replayed: true })
-}
-
-/// Whether a retry carries the same object. The expiry of a relative time to live differs between
-/// attempts, so it does not count.
-fn same_content(stored: &Content, retried: &Content) -> bool {
-    match (stored, retried) {
-        (Content::Tombstone, Content::Tombstone) => true,
-        (Content::Value(a), Content::Value(b)) => {
-            a.bytes == b.bytes && a.content_type == b.content_type && a.meta == b.meta
-        }
-        _ => false,
+    // What is remembered of a record that was lost since says nothing of the one that is there.
+    if !local.clock().covers(&dot) {
+        return Ok(None);
     }
+    // The past of the first attempt is not stored by itself; the whole record is a safe delta.
+    Ok(Some(Minted { record: local.clone(), delta: local.clone(), dot, replayed: true }))
 }

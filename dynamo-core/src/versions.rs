@@ -41,12 +41,16 @@ pub fn write_context(
     minted: &Minted,
     coordinator: NodeId,
 ) -> CausalContext {
-    let (mut clock, seen) = match before {
+    let (shown, seen) = match before {
         Some(context) => (context.clock.clone(), context.stamp),
         None => (Dvv::new(), Hlc::default()),
     };
     let own = minted.record.sibling(&minted.dot).or_else(|| minted.delta.sibling(&minted.dot));
-    let stamp = own.map_or(seen, |sibling| sibling.stamp.max(seen));
+    // A replayed put that is superseded is no later than what superseded it.
+    let stamp = own.map_or_else(|| minted.record.latest_stamp(), |sibling| sibling.stamp).max(seen);
+    // What the put followed is what was shown, and twins of it. A replayed put has the whole record
+    // for its delta, which was not shown.
+    let mut clock = if minted.replayed { shown } else { minted.delta.clock().clone() };
     clock.insert(minted.dot, stamp.wall());
     CausalContext { clock, stamp, fastest: Some(coordinator) }
 }

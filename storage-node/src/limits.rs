@@ -173,10 +173,6 @@ pub const AGENT_RETRY: Duration = Duration::from_millis(200);
 /// Bytes of `node.json`; a larger file is not ours.
 pub const NODE_FILE_BYTES_MAX: u64 = 64 * 1024;
 
-/// Time that the coordinator of a repeated put waits for the replicas of the others. What arrives
-/// later is not looked at: the put may then make a second version of the same value.
-pub const CATCH_UP_TIME: Duration = Duration::from_millis(250);
-
 /// Time for a hint by reference to become durable. An answer waits for it; where the hint store
 /// does not manage, the write stands without the hint and is left to read repair.
 pub const KEEP_HINT_TIME: Duration = Duration::from_millis(500);

@@ -5,7 +5,7 @@ use dynamo_core::clock::context::CausalContext;
 use dynamo_core::clock::digest::RecordDigest;
 use dynamo_core::clock::record::Record;
 use dynamo_core::cluster_view::{ClusterView, MemberStatus};
-use dynamo_core::id::NodeId;
+use dynamo_core::id::{NodeId, PutId};
 use dynamo_core::key::ObjectKey;
 use dynamo_core::params::Durability;
 use dynamo_core::ring::RingVersion;
@@ -30,6 +30,14 @@ pub struct Terms {
     /// Whether reads see this node's own replicas alone: background work compares what is stored,
     /// and a replica kept for another node is not stored here.
     pub stored_only: bool,
+}
+
+/// What a read is to tell.
+#[derive(Debug, Clone, Copy)]
+struct Wanted {
+    unless: Option<RecordDigest>,
+    token: bool,
+    put: Option<PutId>,
 }
 
 /// The operations of one message, sorted by what has to be done. Places are those in the message.
@@ -61,9 +69,10 @@ impl Node {
         let mut answered = 0usize;
         for (place, (op, result)) in ops.into_iter().zip(&mut results).enumerate() {
             *result = match op {
-                ReplicaOp::Read { object, unless, token } => {
+                ReplicaOp::Read { object, unless, token, put } => {
                     self.metrics.replica.reads.inc();
-                    let found = self.read(view.as_deref(), &object, unless, token, terms);
+                    let wanted = Wanted { unless, token, put };
+                    let found = self.read(view.as_deref(), &object, wanted, terms);
                     Some(within_message(found, &mut answered))
                 }
                 ReplicaOp::Merge { object, record, hint_for, durability } => {
@@ -184,8 +193,7 @@ impl Node {
         &self,
         view: Option<&ClusterView>,
         object: &ObjectKey,
-        unless: Option<RecordDigest>,
-        token: bool,
+        wanted: Wanted,
         terms: Terms,
     ) -> ReplicaResult {
         let found = if terms.stored_only {
@@ -206,11 +214,11 @@ impl Node {
             }
             Err(error) => return refused(store_code(error)),
         };
-        if unless.is_some_and(|digest| digest == RecordDigest::of(&record)) {
+        if wanted.unless.is_some_and(|digest| digest == RecordDigest::of(&record)) {
             self.metrics.replica.reads_same.inc();
             return ReplicaResult::Same;
         }
-        let token = if token {
+        let token = if wanted.token {
             let context = CausalContext {
                 clock: record.clock().clone(),
                 stamp: record.latest_stamp(),
@@ -226,7 +234,8 @@ impl Node {
         } else {
             None
         };
-        ReplicaResult::Record { record, token }
+        let applied = wanted.put.and_then(|put| self.store.applied_put(put, object));
+        ReplicaResult::Record { record, token, applied }
     }
 }
 

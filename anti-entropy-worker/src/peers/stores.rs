@@ -100,6 +100,7 @@ impl Stores {
             object: read.object,
             unless: read.unless,
             token: false,
+            put: None,
         };
         let results = self.batch(node, reads.into_iter().map(op).collect()).await?;
         if results.iter().any(is_too_large) {

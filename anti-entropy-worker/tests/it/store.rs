@@ -164,7 +164,7 @@ impl Store {
                             ReplicaResult::Same
                         }
                         Some((_, own)) => {
-                            ReplicaResult::Record { record: own.clone(), token: None }
+                            ReplicaResult::Record { record: own.clone(), token: None, applied: None }
                         }
                     }
                 }

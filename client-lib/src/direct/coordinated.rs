@@ -140,7 +140,7 @@ fn content(content: &PutContent) -> (ContentDto, Option<Bytes>) {
     match content {
         PutContent::Value { bytes, content_type, meta, ttl } => {
             let expires_at = ttl.map(|ttl| {
-                now().plus(Duration::from_secs(ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0)))
+                wall_now().plus(Duration::from_secs(ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0)))
             });
             let meta = meta.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
             let dto = ContentDto::Value {
@@ -180,11 +180,6 @@ pub(super) fn versions_of(view: VersionsView, values: Vec<Bytes>) -> Siblings {
 
 fn system_time(at: WallMs) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_millis(at.0)
-}
-
-pub(super) fn now() -> WallMs {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    WallMs(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 fn unencodable(error: &FrameError) -> Error {

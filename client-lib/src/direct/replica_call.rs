@@ -37,13 +37,13 @@ impl Replicas {
         unless: Option<RecordDigest>,
         remaining: Duration,
     ) -> Result<(ReplicaReply, Option<String>), ReplicaFailure> {
-        let op = ReplicaOp::Read { object: self.object.clone(), unless, token: true };
+        let op = ReplicaOp::Read { object: self.object.clone(), unless, token: true, put: None };
         match self.send(node, &op, Kind::Read, remaining).await? {
             // A record whose context cannot be told would be overwritten blindly by its reader.
             ReplicaResult::Record { token: None, .. } => {
                 Err(ReplicaFailure::Refused("no_context".to_owned()))
             }
-            ReplicaResult::Record { record, token } => Ok((ReplicaReply::Record(record), token)),
+            ReplicaResult::Record { record, token, .. } => Ok((ReplicaReply::Record(record), token)),
             ReplicaResult::Same => Ok((ReplicaReply::Same, None)),
             ReplicaResult::Absent { holds } => Ok((ReplicaReply::Absent { holds }, None)),
             ReplicaResult::Refused { code } => Err(refused(code)),

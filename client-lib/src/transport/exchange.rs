@@ -2,9 +2,10 @@
 //! retries here, and no meaning.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
+use dynamo_core::time::WallMs;
 use dynamo_core::wire::headers;
 use reqwest::header::{CONTENT_LENGTH, HeaderMap, HeaderValue};
 use reqwest::{Method, StatusCode};
@@ -72,6 +73,12 @@ impl Request {
         self.headers.insert(name, value);
         Ok(())
     }
+}
+
+/// What the wall clock says.
+pub(crate) fn wall_now() -> WallMs {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    WallMs(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// A complete answer.
@@ -159,7 +166,11 @@ impl Http {
         let remaining_ms = u64::try_from(remaining.as_millis()).unwrap_or(u64::MAX).max(1);
         match request.deadline {
             DeadlineHeader::Client => builder = builder.header(headers::TIMEOUT_MS, remaining_ms),
-            DeadlineHeader::Peer => builder = builder.header(headers::DEADLINE_MS, remaining_ms),
+            DeadlineHeader::Peer => {
+                builder = builder
+                    .header(headers::DEADLINE_MS, remaining_ms)
+                    .header(headers::SENT, wall_now().0);
+            }
             DeadlineHeader::None => {}
         }
         if repeated {

@@ -9,6 +9,7 @@
 //! | [`context`] | the opaque, authenticated token that clients carry |
 //! | [`digest`] | canonical digests of records and version sets |
 //! | [`truncate`] | keeping clocks short without losing causality |
+//! | [`twin`] | two versions of one put |
 
 pub mod context;
 pub mod digest;
@@ -17,3 +18,4 @@ pub mod dvv;
 pub mod hlc;
 pub mod record;
 pub mod truncate;
+pub mod twin;

@@ -52,6 +52,21 @@ pub enum Content {
     Tombstone,
 }
 
+impl Content {
+    /// Whether two attempts of a put carry the same object. The expiry of a relative time to live
+    /// differs between attempts, so it does not count.
+    #[must_use]
+    pub fn is_same_object(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Tombstone, Self::Tombstone) => true,
+            (Self::Value(a), Self::Value(b)) => {
+                a.bytes == b.bytes && a.content_type == b.content_type && a.meta == b.meta
+            }
+            _ => false,
+        }
+    }
+}
+
 /// One version that nothing known has superseded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sibling {
@@ -149,6 +164,14 @@ impl Record {
                 .siblings
                 .keys()
                 .all(|dot| other.siblings.contains_key(dot) || !other.clock.covers(dot))
+    }
+
+    /// Takes out the siblings that `is_over` names. The clock goes on covering them, as after a put
+    /// that supersedes them.
+    #[must_use]
+    pub(crate) fn without(mut self, is_over: impl Fn(&Sibling) -> bool) -> Self {
+        self.siblings.retain(|_, sibling| !is_over(sibling));
+        self
     }
 
     /// What a reader at `now` is shown: live values in dot order, each put once. (Two coordinators

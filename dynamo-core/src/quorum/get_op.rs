@@ -34,7 +34,7 @@ use crate::quorum::invariants::{adds_no_dots, are_distinct, ends_in_order};
 use crate::quorum::report::{ReplicaFailure, ReplicaReport, Reported};
 use crate::quorum::roster::{Roster, RosterPlan};
 use crate::quorum::tally::{Filler, Open, Tally};
-use crate::replica::reconciled;
+use crate::replica::{joined, reconciled};
 use crate::ring::ReplicaSets;
 use crate::time::Mono;
 
@@ -215,7 +215,7 @@ impl GetOp {
             if self.merged.is_empty() {
                 self.merged = record.clone();
             } else if !self.merged.contains(record) {
-                self.merged = self.merged.sync(record);
+                self.merged = joined(&self.merged, record, self.reconciliation);
             }
             if from == self.me {
                 self.local = Some(RecordDigest::of(record));

@@ -5,6 +5,7 @@
 //! | [`tally`] | which replies and acknowledgements make a quorum, in every active set |
 //! | [`get_op`] | one get: whom to ask, when to answer, when absence is certain, whom to repair |
 //! | [`put_op`] | one put: whom to send to, who stands in, what is owed as a hint, when to answer |
+//! | [`catch_up`] | what a put asks first, where another attempt of it may have been applied |
 //! | [`report`] | what each replica did, for answers and refusals |
 //!
 //! The unit of counting is the *place*: a node that shall have the replica, or whoever stands in
@@ -19,6 +20,7 @@
 //! Not here: who is reachable ([`crate::failure_view`]), what a replica does with a record
 //! ([`crate::replica`]), the transport.
 
+pub mod catch_up;
 pub mod get_op;
 mod invariants;
 pub mod put_op;
@@ -26,6 +28,7 @@ pub mod report;
 mod roster;
 pub mod tally;
 
+pub use catch_up::CatchUp;
 pub use get_op::{
     GetEffect, GetEvent, GetFailure, GetFailureKind, GetOp, GetOutcome, GetPlan, ReplicaReply,
 };

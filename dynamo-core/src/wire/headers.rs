@@ -27,6 +27,9 @@ pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// Set on every further attempt of a put, by a client library and by a router: an earlier one may
 /// have reached another coordinator.
 pub const REPEATED: &str = "x-atoll-repeated";
+/// Between processes: when the sender got the request, as milliseconds of its wall clock. A put that
+/// was long on its way may have been repeated elsewhere.
+pub const SENT: &str = "x-atoll-sent";
 /// Between processes: the cluster that the sender belongs to.
 pub const CLUSTER: &str = "x-atoll-cluster";
 /// Between processes: the sending node.

@@ -6,11 +6,13 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::digest::RecordDigest;
+use crate::clock::dot::Dot;
 use crate::clock::record::Record;
-use crate::id::NodeId;
+use crate::id::{ActorId, NodeId, PutId};
 use crate::key::ObjectKey;
 use crate::limits::REPLICA_BATCH_MAX;
 use crate::params::Durability;
+use crate::put_memory::AppliedPut;
 use crate::wire::frame::{FrameError, decode_frame, encode_frame};
 use crate::wire::record::{RecordDto, record_from_wire, record_to_wire};
 
@@ -40,6 +42,9 @@ pub enum ReplicaOp {
         /// Whether a context token of the record is wanted with it: for a client library that
         /// coordinates reads itself and cannot sign contexts (paper section 6.4).
         token: bool,
+        /// A put of which the asker wants to know whether the replica remembers it; the whole
+        /// record is told then.
+        put: Option<PutId>,
     },
 }
 
@@ -54,6 +59,8 @@ pub enum ReplicaResult {
         record: Record,
         /// Its context token, where asked for.
         token: Option<String>,
+        /// What the replica remembers of the put that was asked for.
+        applied: Option<AppliedPut>,
     },
     /// The replica's record equals the one named in the request.
     Same,
@@ -86,6 +93,8 @@ struct OpDto {
     unless: Option<RecordDigest>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     token: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    put: Option<PutId>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -109,6 +118,8 @@ struct ResultDto {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     token: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    applied: Option<AppliedDto>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     holds: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     code: Option<String>,
@@ -126,7 +137,31 @@ enum ResultName {
 
 impl ResultDto {
     fn of(result: ResultName) -> Self {
-        Self { result, record: None, token: None, holds: None, code: None }
+        Self { result, record: None, token: None, applied: None, holds: None, code: None }
+    }
+}
+
+/// A remembered put: node, epoch and counter of its dot, and the fingerprint of its content as 32
+/// hexadecimal digits.
+#[derive(Serialize, Deserialize)]
+struct AppliedDto(NodeId, u64, u64, RecordDigest);
+
+impl From<AppliedPut> for AppliedDto {
+    fn from(put: AppliedPut) -> Self {
+        let Dot { actor, counter } = put.dot;
+        Self(actor.node, actor.epoch, counter, RecordDigest(put.content))
+    }
+}
+
+impl TryFrom<AppliedDto> for AppliedPut {
+    type Error = FrameError;
+
+    fn try_from(AppliedDto(node, epoch, counter, content): AppliedDto) -> Result<Self, FrameError> {
+        if counter == 0 {
+            return Err(FrameError::Body);
+        }
+        let dot = Dot { actor: ActorId { node, epoch }, counter };
+        Ok(Self { dot, content: content.0 })
     }
 }
 
@@ -166,7 +201,9 @@ pub fn decode_request(message: Bytes) -> Result<Vec<ReplicaOp>, FrameError> {
                 hint_for: op.hint_for,
                 durability: op.durability.unwrap_or_default(),
             },
-            OpName::Read => ReplicaOp::Read { object, unless: op.unless, token: op.token },
+            OpName::Read => {
+                ReplicaOp::Read { object, unless: op.unless, token: op.token, put: op.put }
+            }
         });
     }
     parts.finish()?;
@@ -185,11 +222,12 @@ pub fn encode_response<'a>(
         .into_iter()
         .map(|result| match result {
             ReplicaResult::Merged => ResultDto::of(ResultName::Merged),
-            ReplicaResult::Record { record, token } => {
+            ReplicaResult::Record { record, token, applied } => {
                 let (record, values) = record_to_wire(record);
                 parts.extend(values);
                 let (record, token) = (Some(record), token.clone());
-                ResultDto { record, token, ..ResultDto::of(ResultName::Record) }
+                let applied = applied.map(AppliedDto::from);
+                ResultDto { record, token, applied, ..ResultDto::of(ResultName::Record) }
             }
             ReplicaResult::Same => ResultDto::of(ResultName::Same),
             ReplicaResult::Absent { holds } => {
@@ -219,7 +257,8 @@ pub fn decode_response(message: Bytes, expected: usize) -> Result<Vec<ReplicaRes
             ResultName::Record => {
                 let record = result.record.ok_or(FrameError::Body)?;
                 let record = record_from_wire(record, &mut parts)?;
-                ReplicaResult::Record { record, token: result.token }
+                let applied = result.applied.map(AppliedPut::try_from).transpose()?;
+                ReplicaResult::Record { record, token: result.token, applied }
             }
             ResultName::Same => ReplicaResult::Same,
             ResultName::Absent => {
@@ -253,9 +292,10 @@ fn op_to_wire(op: &ReplicaOp, parts: &mut Vec<Bytes>) -> OpDto {
                 durability: Some(*durability),
                 unless: None,
                 token: false,
+                put: None,
             }
         }
-        ReplicaOp::Read { object, unless, token } => {
+        ReplicaOp::Read { object, unless, token, put } => {
             let (bucket, key) = name(object);
             OpDto {
                 op: OpName::Read,
@@ -266,6 +306,7 @@ fn op_to_wire(op: &ReplicaOp, parts: &mut Vec<Bytes>) -> OpDto {
                 durability: None,
                 unless: *unless,
                 token: *token,
+                put: *put,
             }
         }
     }

@@ -18,6 +18,7 @@ use dynamo_core::limits::{CLOCK_TRUNCATE_AGE_MS, TOMBSTONE_GRACE_MS_DEFAULT};
 use dynamo_core::merkle::KeyEntry;
 use dynamo_core::params::{BucketProps, Reconciliation};
 use dynamo_core::reap::{Candidate, NotNow, ReapEffect, ReapEvent, ReapRound, must_end_epoch};
+use dynamo_core::put_memory::PutsOf;
 use dynamo_core::replica::{PutCommand, PutRefusal, coordinate_put, coordinate_put_in, merge_in};
 use dynamo_core::ring::{PartitionSet, Partitions, RingVersion};
 use dynamo_core::testing::values::{context_of, node, put};
@@ -274,9 +275,10 @@ fn c3_truncated_entries_are_not_taken_for_lost_ones() {
     truncate(&mut short, &actors);
 
     let me = ActorId { node: node(1), epoch: 7 };
-    let siblings = Reconciliation::Siblings;
-    let merge_at =
-        |present, at| merge_in(&short, &full, present, Custody::Held, siblings, at).lost_epoch;
+    let (siblings, none) = (Reconciliation::Siblings, PutsOf::default());
+    let merge_at = |present, at| {
+        merge_in(&short, &full, present, Custody::Held, siblings, none, at).lost_epoch
+    };
     assert_eq!(merge_at(me, late), None, "a late replica shows it again");
     assert_eq!(merge_at(me, THEN.plus(Duration::from_secs(60))), Some(1), "too young for it");
     let same = ActorId { node: node(1), epoch: 1 };
@@ -296,16 +298,17 @@ fn what_is_missing_while_a_partition_arrives_was_not_lost() {
     let full = long_clock();
     let soon = THEN.plus(Duration::from_secs(60));
     let nothing = Record::default();
+    let (siblings, none) = (Reconciliation::Siblings, PutsOf::default());
     let lost = |epoch, custody| {
         let present = ActorId { node: node(1), epoch };
-        merge_in(&nothing, &full, present, custody, Reconciliation::Siblings, soon).lost_epoch
+        merge_in(&nothing, &full, present, custody, siblings, none, soon).lost_epoch
     };
     assert_eq!(lost(2, Custody::Arriving), None, "the epoch ended when it became wanted");
     assert_eq!(lost(1, Custody::Arriving), Some(1), "the present epoch must have it");
     assert_eq!(lost(2, Custody::Held), Some(1));
     let mut actor = Actor::resumed(node(1), 2);
     let command = put(50, Some(context_of(&full)));
-    let arriving = coordinate_put_in(&nothing, &command, &mut actor, Custody::Arriving, soon);
+    let arriving = coordinate_put_in(&nothing, &command, &mut actor, Custody::Arriving, none, soon);
     assert!(arriving.is_ok());
     let held = coordinate_put(&nothing, &command, &mut actor, soon);
     assert_eq!(held, Err(PutRefusal::Amnesia { seen: 1 }));

@@ -27,6 +27,7 @@ fn good() -> History {
         seen: seen.iter().map(|id| PutId(*id)).collect(),
         expires: false,
         minted: 1,
+        forgotten: false,
         stamps: (Hlc(0), Hlc(0)),
         volatile: false,
         end: Some(end),

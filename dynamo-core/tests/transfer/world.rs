@@ -14,6 +14,7 @@ use dynamo_core::id::{ClusterId, Incarnation, NodeId, PartitionId, StoreId};
 use dynamo_core::key::ObjectKey;
 use dynamo_core::merkle::exchange::{ExchangeMode, ExchangeWitness};
 use dynamo_core::params::{BucketProps, Reconciliation};
+use dynamo_core::put_memory::PutsOf;
 use dynamo_core::replica::{coordinate_put_in, merge_in};
 use dynamo_core::ring::{Partitions, RingVersion};
 use dynamo_core::testing::values::{node, put};
@@ -327,7 +328,7 @@ impl World {
         let custody = if held { Custody::Held } else { Custody::Arriving };
         let local = host.records.get(object).cloned().unwrap_or_default();
         let siblings = Reconciliation::Siblings;
-        let merged = merge_in(&local, incoming, host.actor.id(), custody, siblings, WALL);
+        let merged = merge_in(&local, incoming, host.actor.id(), custody, siblings, PutsOf::default(), WALL);
         assert_eq!(merged.lost_epoch, None, "nothing was lost, whatever moved");
         host.records.insert(object.clone(), merged.record);
         true
@@ -408,7 +409,7 @@ impl World {
         if local.sibling_count() > 60 {
             return;
         }
-        let minted = coordinate_put_in(&local, &command, &mut host.actor, custody, WALL).unwrap();
+        let minted = coordinate_put_in(&local, &command, &mut host.actor, custody, PutsOf::default(), WALL).unwrap();
         host.records.insert(object.clone(), minted.record);
         let mut got = BTreeSet::from([self.hosts[coordinator].id]);
         for at in live.into_iter().filter(|at| *at != coordinator) {

@@ -3,16 +3,18 @@
 
 use bytes::Bytes;
 use dynamo_core::clock::digest::{Etag, RecordDigest};
+use dynamo_core::clock::dot::Dot;
 use dynamo_core::clock::dvv::{Dvv, Run};
 use dynamo_core::clock::record::{Content, Record, Sibling, Value};
 use dynamo_core::codec::bytes::{DecodeError, Reader, Writer};
 use dynamo_core::codec::record::{decode_record, encode_record};
-use dynamo_core::id::{ActorId, NodeId};
+use dynamo_core::id::{ActorId, NodeId, PutId};
 use dynamo_core::key::{ObjectKey, decode_key};
 use dynamo_core::limits::{
     CLOCK_ENTRIES_MAX, CONTENT_TYPE_BYTES_MAX, META_BYTES_MAX, META_ENTRIES_MAX, REPLICA_BATCH_MAX,
 };
 use dynamo_core::params::Durability;
+use dynamo_core::put_memory::AppliedPut;
 use dynamo_core::testing::strategy;
 use dynamo_core::testing::values::{node, put};
 use dynamo_core::time::WallMs;
@@ -52,11 +54,16 @@ fn replica_ops() -> impl Strategy<Value = ReplicaOp> {
                 ReplicaOp::Merge { object, record, hint_for, durability }
             }
         ),
-        (strategy::object_keys(), proptest::option::of(any::<u128>()), any::<bool>()).prop_map(
-            |(object, unless, token)| {
-                ReplicaOp::Read { object, unless: unless.map(RecordDigest), token }
-            }
-        ),
+        (
+            strategy::object_keys(),
+            proptest::option::of(any::<u128>()),
+            any::<bool>(),
+            proptest::option::of(any::<u128>())
+        )
+            .prop_map(|(object, unless, token, put)| {
+                let (unless, put) = (unless.map(RecordDigest), put.map(PutId));
+                ReplicaOp::Read { object, unless, token, put }
+            }),
     ]
 }
 
@@ -66,8 +73,17 @@ fn replica_results() -> impl Strategy<Value = ReplicaResult> {
         Just(ReplicaResult::Same),
         any::<bool>().prop_map(|holds| ReplicaResult::Absent { holds }),
         "[a-z_]{1,20}".prop_map(|code| ReplicaResult::Refused { code }),
-        (strategy::records(), proptest::option::of("[a-zA-Z0-9_-]{1,40}"))
-            .prop_map(|(record, token)| ReplicaResult::Record { record, token }),
+        (
+            strategy::records(),
+            proptest::option::of("[a-zA-Z0-9_-]{1,40}"),
+            proptest::option::of((strategy::actors(), strategy::counters(), any::<u128>()))
+        )
+            .prop_map(|(record, token, applied)| {
+                let applied = applied.map(|(actor, counter, content)| {
+                    AppliedPut { dot: Dot { actor, counter }, content }
+                });
+                ReplicaResult::Record { record, token, applied }
+            }),
     ]
 }
 
@@ -406,6 +422,7 @@ fn frames_say_what_is_wrong_with_them() {
         object: ObjectKey::parse("b", &number.to_string()).expect("a name"),
         unless: None,
         token: false,
+        put: None,
     };
     let batch: Vec<ReplicaOp> = (0..=REPLICA_BATCH_MAX).map(op).collect();
     assert!(decode_request(encode_request(&batch[1..]).expect("fits")).is_ok());

@@ -18,6 +18,7 @@ use dynamo_core::codec::record::{decode_record, encode_record};
 use dynamo_core::id::{ActorId, NodeId, PutId};
 use dynamo_core::key::ObjectKey;
 use dynamo_core::params::{Durability, Quorum, WriteQuorum};
+use dynamo_core::put_memory::AppliedPut;
 use dynamo_core::time::WallMs;
 use dynamo_core::wire::coordinate::{
     Condition, ContentDto, Evidence, GetAnswer, GetMessage, PutAnswer, PutMessage, ReplicaView,
@@ -156,7 +157,7 @@ fn replica_messages_v1() {
         hint_for,
         durability,
     };
-    let read = |unless, token| ReplicaOp::Read { object: object(), unless, token };
+    let read = |unless, token| ReplicaOp::Read { object: object(), unless, token, put: None };
     let ops = vec![
         merge(None, Durability::Fsync),
         merge(Some(B), Durability::Buffered),
@@ -167,14 +168,28 @@ fn replica_messages_v1() {
     assert_eq!(decode_request(stored("replica_request_v1.hex")).expect("a request"), ops);
     let results = vec![
         ReplicaResult::Merged,
-        ReplicaResult::Record { record: record(), token: Some("token".into()) },
-        ReplicaResult::Record { record: Record::default(), token: None },
+        ReplicaResult::Record { record: record(), token: Some("token".into()), applied: None },
+        ReplicaResult::Record { record: Record::default(), token: None, applied: None },
         ReplicaResult::Same,
         ReplicaResult::Absent { holds: true },
         ReplicaResult::Refused { code: "overloaded".into() },
     ];
     check_bytes("replica_response_v1.hex", &encode_response(&results).expect("short"));
     let read = decode_response(stored("replica_response_v1.hex"), results.len());
+    assert_eq!(read.expect("a response"), results);
+}
+
+#[test]
+fn questions_about_a_put_v1() {
+    let put = Some(PutId(0x77));
+    let ops = vec![ReplicaOp::Read { object: object(), unless: None, token: false, put }];
+    check_bytes("replica_put_request_v1.hex", &encode_request(&ops).expect("short"));
+    assert_eq!(decode_request(stored("replica_put_request_v1.hex")).expect("a request"), ops);
+    let dot = Dot { actor: ActorId { node: B, epoch: 3 }, counter: 9 };
+    let applied = Some(AppliedPut { dot, content: 0xabc });
+    let results = vec![ReplicaResult::Record { record: record(), token: None, applied }];
+    check_bytes("replica_put_response_v1.hex", &encode_response(&results).expect("short"));
+    let read = decode_response(stored("replica_put_response_v1.hex"), results.len());
     assert_eq!(read.expect("a response"), results);
 }
 

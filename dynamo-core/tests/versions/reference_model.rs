@@ -134,9 +134,15 @@ impl Run {
         }
         assert_eq!(self.owners.insert(minted.dot, command.put_id.0), None, "I-6: dot reused");
         let sibling = minted.delta.sibling(&minted.dot).expect("the delta carries its sibling");
-        assert!(self.history.write(minted.dot, seen.clone(), sibling.stamp));
-        let mut delta = seen;
-        delta.insert(minted.dot);
+        // Beyond what the client saw, the put follows twins of it.
+        let delta = events_of(&minted.delta);
+        let owner = |dot: &Dot| self.owners.get(dot);
+        for extra in delta.difference(&seen).filter(|dot| **dot != minted.dot) {
+            assert!(seen.iter().any(|dot| owner(dot) == owner(extra)), "{extra} was not seen");
+        }
+        assert!(seen.is_subset(&delta));
+        let past = delta.iter().copied().filter(|dot| *dot != minted.dot).collect();
+        assert!(self.history.write(minted.dot, past, sibling.stamp));
         replica.known.extend(delta.iter().copied());
         replica.record = minted.record;
         // The context that the put's answer carries: what the client saw and its own write.
@@ -220,7 +226,12 @@ impl Run {
 
     fn check(&mut self) {
         for replica in &self.replicas {
-            let compared = self.history.check(&replica.record, &replica.known, self.rule);
+            let twins = |dot: &Dot| {
+                let put = self.owners.get(dot);
+                let of_put = self.owners.iter().filter(|(_, other)| Some(*other) == put);
+                of_put.map(|(twin, _)| *twin).filter(|twin| twin != dot).collect()
+            };
+            let compared = self.history.check(&replica.record, &replica.known, self.rule, twins);
             compared.expect("the record agrees with the model");
         }
         let mut any = || {

@@ -11,7 +11,7 @@ use dynamo_core::failure_view::FailureKind;
 use dynamo_core::id::NodeId;
 use dynamo_core::routing::{ChoiceReason, Purpose};
 use dynamo_core::time::Mono;
-use dynamo_core::wire::headers::{REPEATED, RING_VERSION};
+use dynamo_core::wire::headers::{REPEATED, RING_VERSION, SENT};
 use http::{HeaderMap, HeaderValue, Method};
 use service_kit::http::error::{ErrorCode, Outcome, Problem};
 use service_kit::peer::{NotSentReason, PeerError, PeerRequest, PeerResponse};
@@ -48,6 +48,8 @@ pub(super) struct Race<'r> {
     next: usize,
     pub(super) reason: ChoiceReason,
     pub(super) started: Mono,
+    /// The same by the wall clock, which the coordinators compare with theirs.
+    began: HeaderValue,
     running: Vec<Running<'r>>,
     /// Attempts that left this process.
     sent: usize,
@@ -79,6 +81,7 @@ impl<'r> Race<'r> {
             next: 0,
             reason,
             started,
+            began: HeaderValue::from(router.clock.wall().0),
             running: Vec::with_capacity(1),
             sent: 0,
             unknown: false,
@@ -196,6 +199,7 @@ impl<'r> Race<'r> {
         let (router, forward) = (self.router, self.forward);
         let mut headers = forward.headers.clone();
         headers.insert(RING_VERSION, self.ring.version.clone());
+        headers.insert(SENT, self.began.clone());
         if self.sent > 0 {
             headers.insert(REPEATED, HeaderValue::from_static("true"));
         }

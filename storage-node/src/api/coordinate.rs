@@ -9,7 +9,6 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use dynamo_core::wire::coordinate::{ContentDto, GetMessage, PutMessage};
 use dynamo_core::wire::frame::{FRAME_CONTENT_TYPE, FrameError, decode_frame, encode_frame};
-use dynamo_core::wire::headers::REPEATED;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue};
 use serde::Serialize;
@@ -67,8 +66,8 @@ pub async fn put(
         // Its data here is being deleted: a new write must not get between.
         return Err(not_owner(&request));
     }
-    if headers.contains_key(REPEATED) {
-        repeated::catch_up(&api.node, &request).await;
+    if repeated::may_be_applied(&headers, api.node.clock.wall()) {
+        repeated::catch_up(&api.node, &request, message.put_id).await;
     }
     let (answer, values) =
         coordinate_write::put(&api.node, &Arc::new(request), message, value).await?;

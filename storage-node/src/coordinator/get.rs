@@ -117,7 +117,10 @@ pub async fn gather(
         .with(|h| GetOp::start(&plan, |peer| h.reachable(peer), |peer| h.patience(peer), now))?;
     let replied = Answers::of(request.props.n);
     let get = Get { request: Arc::clone(request), op, begun: now, replied };
-    drive(node, get, effects).await
+    let mut outcome = drive(node, get, effects).await?;
+    let rule = request.props.reconciliation;
+    outcome.record = node.store.settled(&request.object, outcome.record, rule);
+    Ok(outcome)
 }
 
 /// One get on its way.
@@ -169,7 +172,7 @@ impl Get {
             return;
         }
         let object = self.request.object.clone();
-        let op = ReplicaOp::Read { object, unless, token: false };
+        let op = ReplicaOp::Read { object, unless, token: false, put: None };
         let reply = Box::new(run.listener(move |result| event_of(from, result)));
         run.node().peers.send(from, op, self.request.deadline, reply);
     }

@@ -7,7 +7,7 @@
 //! | `driver` | running one operation: its events, its timer, its end and what is left after it |
 //! | [`get`], [`put`] | performing the effects of the two machines |
 //! | [`mod@write`] | puts and deletes as clients send them: conditions, contexts, what is seen first |
-//! | [`repeated`] | what a repeated put asks before it is applied |
+//! | [`repeated`] | asking about a put that may have been applied elsewhere |
 //! | [`refusal`] | failures as problem documents |
 //!
 //! Answering is not finishing: what is left of a request when it was answered goes on in the

@@ -1,60 +1,69 @@
-//! What a repeated put asks before it is applied.
-//!
-//! An earlier attempt may have reached another coordinator, which minted a dot and was then too
-//! slow, or cut off, to say so. Minting a second dot for the same put is harmless while both
-//! versions are there, as readers see them as one; but whoever supersedes the one he saw leaves the
-//! other to rise. So the coordinator first fetches what the other replicas have of the key. If the
-//! put is among it, it is answered with the dot that it has.
-//!
-//! Not here: finding the put in the record ([`dynamo_core::replica::coordinate_put`]).
+//! Asks the other replicas about a put of which another attempt may have been applied: thin, see
+//! [`dynamo_core::quorum::catch_up`].
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use dynamo_core::clock::digest::RecordDigest;
-use dynamo_core::clock::record::Record;
+use dynamo_core::id::PutId;
+use dynamo_core::limits::CATCH_UP_MS;
 use dynamo_core::params::Durability;
+use dynamo_core::quorum::CatchUp;
+use dynamo_core::quorum::catch_up::is_late;
+use dynamo_core::time::WallMs;
+use dynamo_core::wire::headers::{REPEATED, SENT};
 use dynamo_core::wire::replica::{ReplicaOp, ReplicaResult};
+use http::HeaderMap;
 use tokio::sync::mpsc;
 
 use super::request::Request;
-use crate::limits::CATCH_UP_TIME;
 use crate::node::Node;
 
-/// Merges what the other replicas of the object have into this node's, as far as they answer in
-/// time. Nothing depends on its success.
-pub async fn catch_up(node: &Arc<Node>, request: &Request) {
-    let deadline = node.clock.deadline(CATCH_UP_TIME).min(request.deadline);
-    let unless = node.store.read(&request.object).ok().flatten().map(|own| RecordDigest::of(&own));
-    let others: Vec<_> = request
-        .replicas
-        .write_targets()
-        .into_iter()
-        .filter(|other| *other != node.me && node.health.with(|health| health.reachable(*other)))
-        .collect();
+/// Whether another attempt of a put with these headers may have been applied.
+#[must_use]
+pub fn may_be_applied(headers: &HeaderMap, now: WallMs) -> bool {
+    let sent = headers.get(SENT).and_then(|sent| sent.to_str().ok()?.parse().ok());
+    headers.contains_key(REPEATED) || sent.is_some_and(|sent| is_late(WallMs(sent), now))
+}
+
+/// Merges what the other replicas of the object have into this node's, and remembers of the put
+/// what they do, as far as they answer in time. Nothing depends on its success.
+pub async fn catch_up(node: &Arc<Node>, request: &Request, put: PutId) {
+    node.metrics.coordinator.repeated.inc();
+    let deadline = node.clock.deadline(Duration::from_millis(CATCH_UP_MS)).min(request.deadline);
+    let mut op = node
+        .health
+        .with(|health| CatchUp::start(node.me, &request.replicas, |peer| health.reachable(peer)));
+    let others: Vec<_> = op.open().collect();
     let (answered, mut answers) = mpsc::channel(others.len().max(1));
     for other in others {
         let object = request.object.clone();
-        let op = ReplicaOp::Read { object, unless, token: false };
+        let read = ReplicaOp::Read { object, unless: None, token: false, put: Some(put) };
         let answered = answered.clone();
         let reply = Box::new(move |result| {
             // Full or closed: nobody waits for it any more.
-            answered.try_send(result).ok();
+            answered.try_send((other, result)).ok();
         });
-        node.peers.send(other, op, deadline, reply);
+        node.peers.send(other, read, deadline, reply);
     }
     drop(answered);
-    let mut found = Record::default();
     let gather = async {
-        while let Some(answer) = answers.recv().await {
-            if let Ok(ReplicaResult::Record { record, .. }) = answer {
-                found = found.sync(&record);
+        while !op.is_over() {
+            match answers.recv().await {
+                Some((from, Ok(ReplicaResult::Record { record, applied, .. }))) => {
+                    op.on_answer(from, &record, applied);
+                }
+                Some((from, _)) => op.on_silence(from),
+                None => break,
             }
         }
     };
     if tokio::time::timeout(node.clock.remaining(deadline), gather).await.is_err() {
         tracing::debug!("not all replicas told a repeated put what they have");
     }
-    node.metrics.coordinator.repeated.inc();
+    let (found, applied) = op.finish();
+    if let Some(applied) = applied {
+        node.store.remember_put(put, &request.object, applied);
+    }
     if found.is_empty() {
         return;
     }

@@ -343,7 +343,7 @@ mod tests {
 
     fn read(lane: &mut Lane, deadline: Mono) {
         let object = ObjectKey::parse("b", "k").unwrap();
-        let op = ReplicaOp::Read { object, unless: None, token: false };
+        let op = ReplicaOp::Read { object, unless: None, token: false, put: None };
         lane.bytes += payload_bytes(&op);
         lane.pending.push_back(Pending { op, deadline, reply: Box::new(|_| {}) });
     }

@@ -79,14 +79,19 @@ impl MergeJob {
         let stored = stored.and_then(|bytes| shared.decode(&key, bytes).ok());
         let before = stored.as_ref().map(RecordDigest::of);
         let local = stored.unwrap_or_default();
+        let position = request.object.position();
+        let mut memory = shared.put_memory();
         let merged = merge_in(
             &local,
             &request.record,
             shared.epochs.actor(),
             request.custody,
             request.reconciliation,
+            memory.of(position),
             shared.clock.wall(),
         );
+        memory.learn(position, &request.record, shared.clock.mono());
+        drop(memory);
         if let Some(seen) = merged.lost_epoch {
             shared.epochs.end(seen, "another replica shows a write of this node that it lost");
         }

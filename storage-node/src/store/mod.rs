@@ -5,7 +5,7 @@
 //! | [`engine`] | what an engine must do; `redb_engine` and `memory` do it |
 //! | `queue`, [`writer`] | one writer per file, group commit, behaviour after failures |
 //! | [`put`], [`merge`] | the two ways a record changes |
-//! | `put_memory` | idempotent retries of superseded puts |
+//! | [`applied`] | what is remembered of the puts of the last minutes |
 //! | `state`, `successor` | what a file takes; what follows one that is damaged |
 //! | [`seal`], `aside` | which store a file is, and since when; damaged files |
 //! | [`space`] | a disk that is full |
@@ -23,6 +23,7 @@
 //! read; what was acknowledged durably is on disk; after any failed commit the actor epoch ends
 //! before anyone hears of it. No other module names redb.
 
+pub mod applied;
 pub mod engine;
 pub mod error;
 pub mod hint_form;
@@ -43,7 +44,6 @@ mod corrupt;
 mod hint_accounts;
 mod hint_jobs;
 mod memory;
-mod put_memory;
 mod queue;
 mod redb_engine;
 pub mod seal;
@@ -76,7 +76,6 @@ use self::engine::{Engine, TableId};
 use self::memory::MemoryEngine;
 use self::merge::{MergeJob, MergeRequest};
 use self::put::{PutJob, PutListener, PutRequest};
-use self::put_memory::PutMemory;
 use self::redb_engine::{FileBytes, OpenFile, RedbEngine};
 use self::seal::{Seal, SealJob};
 use self::successor::RecordsSuccessor;

@@ -2,7 +2,7 @@
 //! When to do which is decided by [`dynamo_core::transfer`].
 
 use std::ops::Bound;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use dynamo_core::clock::digest::RecordDigest;
 use dynamo_core::id::{KeyHash, PartitionId};
@@ -184,7 +184,7 @@ impl Shared {
         self.metrics.corrupt_keys.set(self.corrupt.len() as i64);
         if let Some(position) = key.first_chunk() {
             let position = KeyHash(u128::from_be_bytes(*position));
-            self.puts.lock().unwrap_or_else(PoisonError::into_inner).forget(position);
+            self.put_memory().forget(position);
         }
     }
 }

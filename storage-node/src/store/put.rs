@@ -1,20 +1,21 @@
 //! A client put at its coordinator: read, decide, write, in the writer's transaction, so that
 //! nothing else changes the key in between.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
+use dynamo_core::actor::Custody;
 use dynamo_core::clock::digest::RecordDigest;
 use dynamo_core::clock::record::Record;
 use dynamo_core::codec::record::encode_record;
 use dynamo_core::key::ObjectKey;
 use dynamo_core::limits::SIBLINGS_WARN;
 use dynamo_core::params::Durability;
-use dynamo_core::replica::{Minted, PutCommand, PutRefusal, coordinate_put};
+use dynamo_core::put_memory::{AppliedPut, fingerprint};
+use dynamo_core::replica::{Minted, PutCommand, PutRefusal, coordinate_put_in};
 use dynamo_core::time::Mono;
 
 use super::engine::Tables;
 use super::error::{EngineError, StoreError};
-use super::put_memory::{AppliedPut, fingerprint};
 use super::writer::WriteJob;
 use super::{RECORDS, Shared};
 
@@ -74,17 +75,16 @@ impl PutJob {
     }
 
     fn decide(&mut self, local: &Record) -> Result<Minted, PutError> {
-        if let Some(minted) = self.replayed(local)? {
-            return Ok(minted);
-        }
         let command = &self.request.command;
+        let memory = self.shared.put_memory();
+        let puts = memory.of(self.request.object.position());
         let mut last = PutError::Store(StoreError::Unavailable);
         for _ in 0..ATTEMPTS {
             let now = self.shared.clock.wall();
             let minted = self
                 .shared
                 .epochs
-                .mint(|actor| coordinate_put(local, command, actor, now))
+                .mint(|actor| coordinate_put_in(local, command, actor, Custody::Held, puts, now))
                 .map_err(|_| StoreError::Unavailable)?;
             match minted {
                 Err(PutRefusal::Amnesia { seen }) => {
@@ -98,27 +98,11 @@ impl PutJob {
         Err(last)
     }
 
-    /// The answer to a retry whose sibling is superseded already.
-    fn replayed(&self, local: &Record) -> Result<Option<Minted>, PutError> {
-        let (put, key) = (self.request.command.put_id, self.request.object.position());
-        let memory = self.shared.puts.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(applied) = memory.get(put, key) else { return Ok(None) };
-        if applied.content != fingerprint(&self.request.command.content) {
-            return Err(PutRefusal::IdempotencyMismatch.into());
-        }
-        if !local.clock().covers(&applied.dot) {
-            return Ok(None);
-        }
-        let (record, delta) = (local.clone(), local.clone());
-        Ok(Some(Minted { record, delta, dot: applied.dot, replayed: true }))
-    }
-
     fn remember(&mut self, minted: &Minted) {
         let content = fingerprint(&self.request.command.content);
         let applied = AppliedPut { dot: minted.dot, content };
-        let mut memory = self.shared.puts.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = self.request.object.position();
-        memory.insert(self.request.command.put_id, key, applied, self.shared.clock.mono());
+        let (put, key) = (self.request.command.put_id, self.request.object.position());
+        self.shared.put_memory().insert(put, key, applied, self.shared.clock.mono());
         self.remembered = true;
     }
 
@@ -187,9 +171,8 @@ impl WriteJob for PutJob {
 
     fn finish(mut self: Box<Self>, committed: Result<(), StoreError>) {
         if committed.is_err() && self.remembered {
-            let key = self.request.object.position();
-            let mut memory = self.shared.puts.lock().unwrap_or_else(PoisonError::into_inner);
-            memory.remove(self.request.command.put_id, key);
+            let (put, key) = (self.request.command.put_id, self.request.object.position());
+            self.shared.put_memory().remove(put, key);
         }
         let result = match self.refused.take() {
             Some(refused) => Err(refused),

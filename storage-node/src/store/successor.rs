@@ -2,7 +2,7 @@
 //! begins empty, under a new name and a new epoch.
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use dynamo_core::codec::record::decode_record;
 use dynamo_core::id::StoreId;
@@ -11,7 +11,6 @@ use tokio::sync::oneshot;
 
 use super::engine::Engine;
 use super::error::EngineError;
-use super::put_memory::PutMemory;
 use super::tree::jobs::{TreeChange, TreeJob};
 use super::writer::{Doubt, Successor, WriteJob};
 use super::{RECORDS, Shared, meta};
@@ -71,7 +70,7 @@ impl Successor for RecordsSuccessor {
         shared.life.fetch_add(1, Ordering::AcqRel);
         shared.corrupt.clear();
         shared.show_corrupt();
-        *shared.puts.lock().unwrap_or_else(PoisonError::into_inner) = PutMemory::default();
+        *shared.put_memory() = PutMemory::default();
     }
 
     fn name(&mut self) -> Result<(), EngineError> {

@@ -297,7 +297,7 @@ impl Client {
         background: Option<&'static str>,
     ) -> ReplicaResult {
         let object = ObjectKey::parse("b", key).unwrap();
-        let body = encode_request([&ReplicaOp::Read { object, unless: None, token: false }]);
+        let body = encode_request([&ReplicaOp::Read { object, unless: None, token: false, put: None }]);
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(FRAME_CONTENT_TYPE));
         if let Some(kind) = background {
@@ -334,7 +334,7 @@ impl Client {
     /// What one node itself has under a key: the values of its replica, sorted.
     pub(crate) async fn replica(&self, to: SocketAddr, key: &str) -> Vec<String> {
         let object = ObjectKey::parse("b", key).unwrap();
-        let op = ReplicaOp::Read { object, unless: None, token: false };
+        let op = ReplicaOp::Read { object, unless: None, token: false, put: None };
         let body = encode_request([&op]).unwrap();
         let answer = self.frame(to, REPLICA_BATCH_PATH, body, &Ask::default()).await.unwrap();
         let mut results = decode_response(answer.body, 1).unwrap();

@@ -113,7 +113,7 @@ impl Audit {
         let known: Vec<&Write> =
             writes.iter().filter(|write| record.clock().covers(&write.dot)).collect();
         match self.rule {
-            Reconciliation::Siblings => siblings(key, record, &known),
+            Reconciliation::Siblings => self.siblings(key, record, &known),
             Reconciliation::Lww => last_write(key, record, &known),
         }
     }
@@ -128,30 +128,38 @@ impl Audit {
         }
         Err(format!("I-12: a hint of key {key} was dropped, and its target does not have it"))
     }
-}
 
-/// Every known write is there unless another known write superseded it.
-fn siblings(key: Key, record: &Record, known: &[&Write]) -> Result<(), String> {
-    for write in known {
-        let later = |other: &&&Write| other.dot != write.dot && other.clock.covers(&write.dot);
-        let superseded = known.iter().rev().find(later);
-        match (record.sibling(&write.dot), superseded) {
-            (Some(_), Some(later)) => {
-                return Err(format!(
-                    "I-3: key {key} still has {}, superseded by {}, which it knows",
-                    write.dot, later.dot
-                ));
+    /// Every known write is there unless another known write superseded it, or superseded another
+    /// version of the same put.
+    fn siblings(&self, key: Key, record: &Record, known: &[&Write]) -> Result<(), String> {
+        let is_over = |dot: &Dot| {
+            known.iter().rev().find(|other| other.dot != *dot && other.clock.covers(dot))
+        };
+        for write in known {
+            match (record.sibling(&write.dot), is_over(&write.dot)) {
+                (Some(_), Some(later)) => {
+                    return Err(format!(
+                        "I-3: key {key} still has {}, superseded by {}, which it knows",
+                        write.dot, later.dot
+                    ));
+                }
+                (None, None) if !self.twins(key, &write.dot).any(|twin| is_over(&twin).is_some()) => {
+                    return Err(format!(
+                        "I-4: key {key} knows {} and lost it, and nothing supersedes it",
+                        write.dot
+                    ));
+                }
+                _ => {}
             }
-            (None, None) => {
-                return Err(format!(
-                    "I-4: key {key} knows {} and lost it, and nothing supersedes it",
-                    write.dot
-                ));
-            }
-            _ => {}
         }
+        Ok(())
     }
-    Ok(())
+
+    /// The dots of the put that `dot` names.
+    fn twins(&self, key: Key, dot: &Dot) -> impl Iterator<Item = Dot> + '_ {
+        let put = self.puts.get(&(key, *dot)).copied();
+        put.into_iter().flat_map(move |put| self.dots_of(key, put))
+    }
 }
 
 /// Of all known writes the one with the greatest stamp is there, and nothing else.

@@ -106,14 +106,18 @@ pub fn check_nothing_invented(history: &History) -> Result<(), String> {
     Ok(())
 }
 
-/// I-3: what an acknowledged put supersedes is gone in the end, unless a retry made it twice.
+/// I-3: what an acknowledged put supersedes is gone in the end. Excepted are puts of which a retry
+/// made a second version, and which a process that has ended remembered.
 ///
 /// # Errors
 /// A version that came back.
 pub fn check_superseded_gone(history: &History) -> Result<(), String> {
     for (id, put) in history.promised() {
-        let once = |id: &&PutId| history.puts.get(id).is_none_or(|put| put.minted <= 1);
-        if let Some(back) = last(history, put.key).intersection(&put.seen).find(once) {
+        let excepted = |id: &PutId| {
+            history.puts.get(id).is_some_and(|put| put.minted > 1 && put.forgotten)
+        };
+        let kept = last(history, put.key);
+        if let Some(back) = kept.intersection(&put.seen).find(|id| !excepted(id)) {
             return Err(format!("I-3: {back} is back, although put {id} superseded it"));
         }
     }

@@ -19,7 +19,7 @@ use crate::ring::RingVersion;
 use crate::testing::sim::config::Workload;
 use crate::testing::sim::founding::object;
 use crate::testing::sim::history::{GetEntry, PutEnd, PutEntry};
-use crate::testing::sim::network::{Answer, Ask, Body, Message};
+use crate::testing::sim::network::{Answer, Ask, Attempt, Body, Message};
 use crate::testing::sim::store::Key;
 use crate::testing::sim::world::{Event, World, index_of};
 use crate::testing::values::{put, text};
@@ -148,6 +148,7 @@ impl World {
             seen,
             expires,
             minted: 0,
+            forgotten: false,
             stamps: (Hlc(u64::MAX), Hlc::default()),
             volatile: false,
             end: None,
@@ -180,6 +181,7 @@ impl World {
     fn attempt(&mut self, client: usize) {
         let request = self.number();
         let ring = self.clients[client].version();
+        let wall = self.wall(self.clients[client].host);
         let Some(current) = &mut self.clients[client].current else { return };
         if current.targets.is_empty() || current.sent >= ATTEMPTS {
             let end = if current.unknown { PutEnd::Info } else { PutEnd::Fail };
@@ -191,7 +193,10 @@ impl World {
         let key = current.key;
         let ask = match &current.task {
             Task::Get => Ask::Get { key },
-            Task::Put(command) => Ask::Put { key, command: command.clone(), ring },
+            Task::Put(command) => {
+                let attempt = Attempt { sent: wall, repeated: current.sent > 1 };
+                Ask::Put { key, command: command.clone(), ring, attempt }
+            }
         };
         let from = self.nodes.len() + client;
         self.note(|| format!("client {client} to node {to}: {ask:?}"));

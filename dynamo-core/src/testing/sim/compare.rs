@@ -148,7 +148,9 @@ impl World {
                 Side::Far if mode == ExchangeMode::PushOnly => continue,
                 Side::Far => at,
             };
-            if self.may_be_reaped(other, record) {
+            // A node that has nothing of the partition any more has let it go since.
+            let has_let_go = !self.nodes[other].accepts(*key);
+            if has_let_go || self.may_be_reaped(other, record) {
                 continue;
             }
             if !self.nodes[other].store.peek(*key).contains(record) {

@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 
-use crate::actor::Actor;
 use crate::clock::record::Record;
 use crate::id::NodeId;
 use crate::params::Durability;
@@ -10,10 +9,11 @@ use crate::quorum::{
     GetEffect, GetEvent, GetFailureKind, GetOp, GetPlan, LocalFailure, Outcome, PutEffect,
     PutEvent, PutFailure, PutFailureKind, PutOp, PutPlan, ReplicaFailure, WriteGoal,
 };
-use crate::replica::{Minted, PutCommand, PutRefusal, coordinate_put_in};
+use crate::replica::{Minted, PutCommand, PutRefusal, coordinate_put_in, settled};
+use crate::testing::sim::founding::object;
 use crate::testing::sim::mutant::Mutant;
 use crate::testing::sim::network::{Answer, Merge, Request};
-use crate::testing::sim::node::{Asker, GetRun, Purpose, PutRun, Then, before};
+use crate::testing::sim::node::{Asker, GetRun, Node, Purpose, PutRun, Then, before};
 use crate::testing::sim::serve::{shown, versions_of};
 use crate::testing::sim::store::{Key, Ticket};
 use crate::testing::sim::world::{Event, World};
@@ -90,7 +90,10 @@ impl World {
                 GetEffect::Read { node, unless } => {
                     self.call(at, node, Request::Read { key, unless }, Purpose::Get(id));
                 }
-                GetEffect::Answer(outcome) => {
+                GetEffect::Answer(mut outcome) => {
+                    let puts = self.nodes[at].memory.of(object(key).position());
+                    let rule = self.config.reconciliation;
+                    outcome.record = settled(outcome.record, rule, puts);
                     if outcome.record.is_empty() && run.is_everywhere {
                         self.violate(format!(
                             "I-22: node {at} answers that key {key} is absent, and everyone had it"
@@ -276,11 +279,14 @@ impl World {
         let local = self.load(at, key).map_err(unreadable)?;
         let now = self.wall(at);
         let custody = self.nodes[at].custody(key);
-        let apply = |actor: &mut Actor| coordinate_put_in(&local, command, actor, custody, now);
-        let mut outcome = apply(&mut self.nodes[at].actor);
+        let apply = |node: &mut Node| {
+            let puts = node.memory.of(object(key).position());
+            coordinate_put_in(&local, command, &mut node.actor, custody, puts, now)
+        };
+        let mut outcome = apply(&mut self.nodes[at]);
         if let Err(PutRefusal::Amnesia { seen }) = outcome {
             self.end_epoch(at, seen, "epoch ended: a context shows a lost dot");
-            outcome = apply(&mut self.nodes[at].actor);
+            outcome = apply(&mut self.nodes[at]);
         }
         let minted = outcome.map_err(|refusal| {
             match refusal {
@@ -295,6 +301,7 @@ impl World {
             return Ok((minted, self.nodes[at].store.last_ticket()));
         }
         self.note_minted(command, &minted);
+        self.remember_own(at, key, command, &minted);
         if local.is_empty() && self.reaped.contains(&key) {
             self.covered("put made anew after the reap");
         }

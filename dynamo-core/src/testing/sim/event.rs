@@ -16,6 +16,7 @@ pub(super) enum Event {
     CallTimeout { node: usize, generation: u64, call: u64 },
     GetTimer { node: usize, generation: u64, op: u64, at: Mono },
     PutTimer { node: usize, generation: u64, op: u64, at: Mono },
+    CatchUpTimer { node: usize, generation: u64, op: u64 },
     ExchangeTimer { node: usize, generation: u64, exchange: u64 },
     Tick { node: usize, generation: u64 },
     GossipTick { node: usize, generation: u64 },
@@ -33,6 +34,7 @@ impl Event {
             | Self::CallTimeout { node, generation, .. }
             | Self::GetTimer { node, generation, .. }
             | Self::PutTimer { node, generation, .. }
+            | Self::CatchUpTimer { node, generation, .. }
             | Self::ExchangeTimer { node, generation, .. }
             | Self::Tick { node, generation }
             | Self::GossipTick { node, generation }
@@ -63,6 +65,7 @@ impl Event {
             Self::CallTimeout { node, call, .. } => (7, *node as u64, *call),
             Self::GetTimer { node, op, .. } => (8, *node as u64, *op),
             Self::PutTimer { node, op, .. } => (9, *node as u64, *op),
+            Self::CatchUpTimer { node, op, .. } => (19, *node as u64, *op),
             Self::ExchangeTimer { node, exchange, .. } => (18, *node as u64, *exchange),
             Self::Tick { node, generation } => (10, *node as u64, *generation),
             Self::ClientStep { client } => (11, *client as u64, 0),

@@ -83,6 +83,8 @@ impl World {
             return;
         }
         let kept = self.rng.below(node.store.unflushed() as u64 + 1);
+        self.forget_puts(at);
+        let node = &mut self.nodes[at];
         let stored = node.store.crash(usize::try_from(kept).unwrap_or(0));
         node.stop();
         self.note_durable(at, &stored);
@@ -96,6 +98,8 @@ impl World {
         if node.life != Life::Running {
             return;
         }
+        self.forget_puts(at);
+        let node = &mut self.nodes[at];
         let stored = node.store.flush_all();
         node.clean = true;
         node.stop();

@@ -32,10 +32,11 @@ pub struct PutEntry {
     pub seen: BTreeSet<PutId>,
     /// Whether what it wrote is gone after a while.
     pub expires: bool,
-    /// How many coordinators made a version of it. A retry through another coordinator may make a
-    /// second one, and if the first was superseded meanwhile, that one is beside its successor: the
-    /// put was still running, so it may count as having happened after it.
+    /// How many coordinators made a version of it.
     pub minted: u32,
+    /// Whether a process that remembered it has ended. If another coordinator made a version of it,
+    /// that one may stand beside what superseded the first.
+    pub forgotten: bool,
     /// The earliest and the latest stamp that a coordinator gave it.
     pub stamps: (Hlc, Hlc),
     /// Whether it was acknowledged from memory, and every copy was lost before it was flushed: the

@@ -57,6 +57,7 @@ mod network;
 mod node;
 mod peers;
 mod reaping;
+mod repeats;
 pub mod ring_audit;
 mod serve;
 mod store;

@@ -11,13 +11,14 @@ use crate::entropy::Entropy;
 use crate::id::{NodeId, PutId};
 use crate::membership::gossip::RoundId;
 use crate::params::Durability;
+use crate::put_memory::AppliedPut;
 use crate::quorum::{Outcome, ReplicaReply};
 use crate::replica::PutCommand;
 use crate::ring::RingVersion;
 use crate::testing::sim::config::SimConfig;
 use crate::testing::sim::store::Key;
 use crate::testing::sim::work::{Work, WorkAnswer};
-use crate::time::Mono;
+use crate::time::{Mono, WallMs};
 use crate::wire::gossip::GossipMessage;
 
 /// A node by its index, or a client by the number of nodes plus its own index.
@@ -71,6 +72,11 @@ pub(super) enum Request {
         key: Key,
         unless: Option<RecordDigest>,
     },
+    /// What it has of the key, and whether it remembers the put.
+    FindPut {
+        key: Key,
+        put: PutId,
+    },
     Merge(Merge),
     Ping,
     /// Of a background worker.
@@ -91,6 +97,10 @@ pub(super) struct Merge {
 #[derive(Debug, Clone)]
 pub(super) enum Reply {
     Read(ReplicaReply),
+    Found {
+        record: Record,
+        applied: Option<AppliedPut>,
+    },
     /// It did not do what it was asked.
     Failed,
     Merged,
@@ -102,7 +112,7 @@ pub(super) enum Reply {
 #[expect(clippy::large_enum_variant, reason = "few exist at once")]
 pub(super) enum Ask {
     Get { key: Key },
-    Put { key: Key, command: PutCommand, ring: RingVersion },
+    Put { key: Key, command: PutCommand, ring: RingVersion, attempt: Attempt },
 }
 
 #[derive(Debug, Clone)]
@@ -125,6 +135,15 @@ pub(super) enum Answer {
         not_owner: bool,
     },
     Refused,
+}
+
+/// What a put says of the attempt that it is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Attempt {
+    /// By the wall clock of its sender.
+    pub(super) sent: WallMs,
+    /// An earlier one may have reached another coordinator.
+    pub(super) repeated: bool,
 }
 
 /// The state of all links.

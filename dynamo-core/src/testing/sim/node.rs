@@ -8,7 +8,8 @@ use crate::clock::digest::RecordDigest;
 use crate::failure_view::FailureView;
 use crate::handoff::HintSchedule;
 use crate::id::{Incarnation, NodeId, PartitionId, StoreId};
-use crate::quorum::{GetOp, PutOp};
+use crate::put_memory::PutMemory;
+use crate::quorum::{CatchUp, GetOp, PutOp};
 use crate::replica::{Minted, PutCommand};
 use crate::testing::sim::agent::Agent;
 use crate::testing::sim::network::{Answer, Endpoint};
@@ -31,6 +32,7 @@ pub(super) enum Life {
 pub(super) enum Purpose {
     Get(u64),
     Put(u64),
+    CatchUp(u64),
     Repair,
     /// A hint that is owed to `owed`, on its way to it or to an owner in its place.
     Hint {
@@ -77,6 +79,17 @@ pub(super) struct PutRun {
     pub(super) minted: Option<Minted>,
     /// The last hint kept by reference: the answer rests on it.
     pub(super) hint_ticket: Ticket,
+}
+
+/// A put that asks first whether it was applied elsewhere.
+#[derive(Debug)]
+pub(super) struct CatchUpRun {
+    pub(super) op: CatchUp,
+    pub(super) asker: Asker,
+    pub(super) key: Key,
+    pub(super) command: PutCommand,
+    pub(super) stand_in: bool,
+    pub(super) deadline: Mono,
 }
 
 /// What happens when a write is durable.
@@ -147,6 +160,8 @@ pub(super) struct Node {
     pub(super) calls: BTreeMap<u64, Call>,
     pub(super) gets: BTreeMap<u64, GetRun>,
     pub(super) puts: BTreeMap<u64, PutRun>,
+    pub(super) catch_ups: BTreeMap<u64, CatchUpRun>,
+    pub(super) memory: PutMemory,
     /// Hints that were acknowledged: owed to, key, what.
     pub(super) taken: BTreeSet<(NodeId, Key, RecordDigest)>,
     /// Milliseconds by which the wall clock leads, as a sum with a large offset.
@@ -179,6 +194,8 @@ impl Node {
             calls: BTreeMap::new(),
             gets: BTreeMap::new(),
             puts: BTreeMap::new(),
+            catch_ups: BTreeMap::new(),
+            memory: PutMemory::default(),
             taken: BTreeSet::new(),
             skew_ms,
         }
@@ -197,6 +214,7 @@ impl Node {
         self.calls.clear();
         self.gets.clear();
         self.puts.clear();
+        self.catch_ups.clear();
         self.agent.stop();
         self.restart_worker();
     }

@@ -54,6 +54,9 @@ impl World {
             (Purpose::Get(op), Reply::Read(reply)) => {
                 self.get_event(at, op, GetEvent::Reply { from, reply });
             }
+            (Purpose::CatchUp(op), Reply::Found { record, applied }) => {
+                self.catch_up_answered(at, op, from, Some((record, applied)));
+            }
             (Purpose::Put(op), Reply::Merged) => {
                 self.put_event(at, op, PutEvent::Acked { from });
             }
@@ -114,6 +117,7 @@ impl World {
         match purpose {
             Purpose::Get(op) => self.get_event(at, op, GetEvent::Failed { from, failure }),
             Purpose::Put(op) => self.put_event(at, op, PutEvent::Failed { from, failure }),
+            Purpose::CatchUp(op) => self.catch_up_answered(at, op, from, None),
             Purpose::Repair => {}
             Purpose::Work(job) => self.worked(at, job, WorkAnswer::Refused),
             Purpose::Hint { owed, key } => self.hint_answered(at, owed, key, false),

@@ -9,10 +9,12 @@ use crate::entropy::Entropy;
 use crate::id::{NodeId, PutId};
 use crate::limits::TIMEOUT_MS_DEFAULT;
 use crate::membership::member::MemberStatus;
-use crate::params::Durability;
+use crate::params::{Durability, Reconciliation};
+use crate::quorum::catch_up::is_late;
 use crate::quorum::{PutEvent, ReplicaReply};
 use crate::replica::{merge_in, reconciled};
 use crate::testing::sim::config::Workload;
+use crate::testing::sim::founding::object;
 use crate::testing::sim::history::PutEnd;
 use crate::testing::sim::mutant::Mutant;
 use crate::testing::sim::network::{Answer, Ask, Body, Endpoint, Merge, Message, Reply, Request};
@@ -70,6 +72,10 @@ impl World {
                     }
                     Ok(reply) => Reply::Read(reply),
                 };
+                return self.reply(at, from, call, reply);
+            }
+            Request::FindPut { key, put } => {
+                let reply = self.find_put(at, key, put);
                 return self.reply(at, from, call, reply);
             }
             Request::Work(work) => return self.serve_work(at, from, call, work),
@@ -131,11 +137,15 @@ impl World {
         }
         match ask {
             Ask::Get { key } => self.start_get(at, asker, key, deadline),
-            Ask::Put { key, command, ring: theirs } => {
+            Ask::Put { key, command, ring: theirs, attempt } => {
                 if theirs != ring {
                     self.covered("router and coordinator see different rings");
                 }
-                self.start_put(at, asker, (key, command), theirs == ring, deadline);
+                let stand_in = theirs == ring;
+                if attempt.repeated || is_late(attempt.sent, self.wall(at)) {
+                    return self.catch_up(at, asker, (key, command), stand_in, deadline);
+                }
+                self.start_put(at, asker, (key, command), stand_in, deadline);
             }
         }
     }
@@ -187,7 +197,10 @@ impl World {
         let local = self.load(at, key).unwrap_or_default();
         let (node, wall) = (&self.nodes[at], self.wall(at));
         let (actor, custody) = (node.actor.id(), node.custody(key));
-        let merged = merge_in(&local, incoming, actor, custody, self.config.reconciliation, wall);
+        let puts = node.memory.of(object(key).position());
+        let rule = self.config.reconciliation;
+        let merged = merge_in(&local, incoming, actor, custody, rule, puts, wall);
+        self.remember(at, key, incoming);
         if let Some(seen) = merged.lost_epoch {
             self.end_epoch(at, seen, "epoch ended: a merge shows a lost dot");
         }
@@ -208,8 +221,12 @@ impl World {
         if record.sibling_count() > local.sibling_count().max(incoming.sibling_count()) {
             self.covered("siblings merged");
         }
-        if record.sibling_count() < local.sync(incoming).sibling_count() {
-            self.covered("last write chosen");
+        let merged_fewer = record.sibling_count() < local.sync(incoming).sibling_count();
+        if merged_fewer {
+            self.covered(match rule {
+                Reconciliation::Lww => "last write chosen",
+                Reconciliation::Siblings => "twin taken out",
+            });
         }
         self.demand(self.audit.record(key, &record));
         self.demand_bound(key, &record);

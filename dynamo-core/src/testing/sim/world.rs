@@ -180,6 +180,7 @@ impl World {
             Event::CallTimeout { node, call, .. } => self.call_timed_out(node, call),
             Event::GetTimer { node, op, at, .. } => self.get_timer(node, op, at),
             Event::PutTimer { node, op, at, .. } => self.put_timer(node, op, at),
+            Event::CatchUpTimer { node, op, .. } => self.caught_up(node, op),
             Event::ExchangeTimer { node, exchange, .. } => {
                 self.exchange_event(node, exchange, ExchangeEvent::Timer);
             }
