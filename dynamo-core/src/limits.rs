@@ -97,6 +97,10 @@ pub const PUT_ID_MEMORY_S: u64 = 600;
 /// Put ids remembered by one replica, some 160 bytes each; beyond it the oldest are forgotten first.
 pub const PUT_ID_MEMORY_MAX: usize = 200_000;
 
+/// Superseded puts of one object that are told along with a hint. Beyond it a late version of one
+/// that was not told may show as a sibling.
+pub const TOLD_PUTS_MAX: usize = 32;
+
 /// Time in milliseconds that the coordinator of a put waits for what the other replicas remember
 /// of it, where another attempt may have been applied. What comes later is not looked at: the put
 /// may then make a second version of the same value.

@@ -21,7 +21,7 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::clock::dot::Dot;
 use crate::clock::record::{Content, Record};
 use crate::id::{KeyHash, PutId};
-use crate::limits::{PUT_ID_MEMORY_MAX, PUT_ID_MEMORY_S};
+use crate::limits::{PUT_ID_MEMORY_MAX, PUT_ID_MEMORY_S, TOLD_PUTS_MAX};
 use crate::time::Mono;
 
 /// One put that was applied.
@@ -69,8 +69,18 @@ impl PutMemory {
         }
     }
 
-    /// Remembers the puts of all siblings of a record that another replica has sent.
-    pub fn learn(&mut self, key: KeyHash, record: &Record, now: Mono) {
+    /// Remembers the puts of all siblings of a record that another replica has sent, and what it
+    /// has told of others ([`PutsOf::superseded`]).
+    pub fn learn(
+        &mut self,
+        key: KeyHash,
+        record: &Record,
+        told: &[(PutId, AppliedPut)],
+        now: Mono,
+    ) {
+        for (put, applied) in told {
+            self.insert(*put, key, *applied, now);
+        }
         for sibling in record.siblings() {
             if !self.puts.contains_key(&(key, sibling.put_id)) {
                 let content = fingerprint(&sibling.content);
@@ -93,11 +103,15 @@ impl PutMemory {
 
     /// Forgets all puts of an object whose record is gone.
     pub fn forget(&mut self, key: KeyHash) {
-        let all = (key, PutId(0))..=(key, PutId(u128::MAX));
-        let names: Vec<Name> = self.puts.range(all).map(|(name, _)| *name).collect();
-        for name in names {
-            self.puts.remove(&name);
+        let puts: Vec<PutId> = self.of_key(key).map(|(put, _)| put).collect();
+        for put in puts {
+            self.puts.remove(&(key, put));
         }
+    }
+
+    fn of_key(&self, key: KeyHash) -> impl Iterator<Item = (PutId, AppliedPut)> + '_ {
+        let all = (key, PutId(0))..=(key, PutId(u128::MAX));
+        self.puts.range(all).map(|((_, put), applied)| (*put, *applied))
     }
 }
 
@@ -113,6 +127,20 @@ impl PutsOf<'_> {
     #[must_use]
     pub fn get(&self, put: PutId) -> Option<AppliedPut> {
         self.memory?.puts.get(&(self.key, put)).copied()
+    }
+
+    /// The puts that a record has superseded, as far as they are remembered, and
+    /// [`TOLD_PUTS_MAX`] at most. A replica that was away while they came and went does not know
+    /// that they were applied; it is told with the hint.
+    #[must_use]
+    pub fn superseded(&self, record: &Record) -> Vec<(PutId, AppliedPut)> {
+        let Some(memory) = self.memory else { return Vec::new() };
+        let is_gone = |dot: &Dot| record.clock().covers(dot) && record.sibling(dot).is_none();
+        memory
+            .of_key(self.key)
+            .filter(|(_, applied)| is_gone(&applied.dot))
+            .take(TOLD_PUTS_MAX)
+            .collect()
     }
 }
 

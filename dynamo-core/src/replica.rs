@@ -182,7 +182,8 @@ fn merged(
     reconciliation: Reconciliation,
     puts: PutsOf<'_>,
 ) -> Merged {
-    if local.contains(incoming) {
+    // What is known already may still show that a sibling is the twin of something superseded.
+    if local.contains(incoming) && local.sibling_count() < 2 {
         return Merged { record: local.clone(), changed: false, lost_epoch };
     }
     let record = reconciled(joined(local, incoming, reconciliation), reconciliation);

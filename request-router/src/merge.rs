@@ -164,6 +164,7 @@ fn encode_batch(
                 record: record.clone(),
                 hint_for: None,
                 durability: Durability::Fsync,
+                puts: Vec::new(),
             })
             .collect();
         match encode_request(&ops) {

@@ -75,8 +75,12 @@ impl Node {
                     let found = self.read(view.as_deref(), &object, wanted, terms);
                     Some(within_message(found, &mut answered))
                 }
-                ReplicaOp::Merge { object, record, hint_for, durability } => {
+                ReplicaOp::Merge { object, record, hint_for, durability, puts } => {
                     self.metrics.replica.merges.inc();
+                    // Merges are learned from as they are made.
+                    if hint_for.is_some() || !puts.is_empty() {
+                        self.store.learn_puts(&object, &record, &puts);
+                    }
                     let refusal = view
                         .as_deref()
                         .and_then(|v| self.refusal(v, &object, hint_for, terms.senders_ring));

@@ -129,6 +129,7 @@ impl Stores {
             record,
             hint_for: None,
             durability: Durability::Fsync,
+            puts: Vec::new(),
         };
         let results = self.batch(node, records.into_iter().map(op).collect()).await?;
         let answer = |result| match result {

@@ -63,6 +63,7 @@ impl Replicas {
             record,
             hint_for: None,
             durability: Durability::Buffered,
+            puts: Vec::new(),
         };
         match self.send(node, &op, Kind::NamedWrite, remaining).await? {
             ReplicaResult::Merged => Ok(()),

@@ -214,7 +214,7 @@ impl GetOp {
         if let Answer::Record(record) = &answer {
             if self.merged.is_empty() {
                 self.merged = record.clone();
-            } else if !self.merged.contains(record) {
+            } else if self.merged.sibling_count() > 1 || !self.merged.contains(record) {
                 self.merged = joined(&self.merged, record, self.reconciliation);
             }
             if from == self.me {

@@ -10,7 +10,7 @@ use crate::clock::dot::Dot;
 use crate::clock::record::Record;
 use crate::id::{ActorId, NodeId, PutId};
 use crate::key::ObjectKey;
-use crate::limits::REPLICA_BATCH_MAX;
+use crate::limits::{REPLICA_BATCH_MAX, TOLD_PUTS_MAX};
 use crate::params::Durability;
 use crate::put_memory::AppliedPut;
 use crate::wire::frame::{FrameError, decode_frame, encode_frame};
@@ -32,6 +32,9 @@ pub enum ReplicaOp {
         hint_for: Option<NodeId>,
         /// When to acknowledge.
         durability: Durability,
+        /// Puts that the record has superseded and the sender remembers, at most
+        /// [`TOLD_PUTS_MAX`].
+        puts: Vec<(PutId, AppliedPut)>,
     },
     /// Read the replica of `object`; hints held for others count.
     Read {
@@ -95,6 +98,8 @@ struct OpDto {
     token: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     put: Option<PutId>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    puts: Vec<(PutId, AppliedDto)>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -200,6 +205,7 @@ pub fn decode_request(message: Bytes) -> Result<Vec<ReplicaOp>, FrameError> {
                 record: record_from_wire(op.record.ok_or(FrameError::Body)?, &mut parts)?,
                 hint_for: op.hint_for,
                 durability: op.durability.unwrap_or_default(),
+                puts: puts_from_wire(op.puts)?,
             },
             OpName::Read => {
                 ReplicaOp::Read { object, unless: op.unless, token: op.token, put: op.put }
@@ -279,7 +285,7 @@ fn op_to_wire(op: &ReplicaOp, parts: &mut Vec<Bytes>) -> OpDto {
         (object.bucket().as_str().to_owned(), object.key().len())
     };
     match op {
-        ReplicaOp::Merge { object, record, hint_for, durability } => {
+        ReplicaOp::Merge { object, record, hint_for, durability, puts } => {
             let (bucket, key) = name(object);
             let (record, values) = record_to_wire(record);
             parts.extend(values);
@@ -293,6 +299,7 @@ fn op_to_wire(op: &ReplicaOp, parts: &mut Vec<Bytes>) -> OpDto {
                 unless: None,
                 token: false,
                 put: None,
+                puts: puts.iter().map(|(put, applied)| (*put, AppliedDto::from(*applied))).collect(),
             }
         }
         ReplicaOp::Read { object, unless, token, put } => {
@@ -307,9 +314,19 @@ fn op_to_wire(op: &ReplicaOp, parts: &mut Vec<Bytes>) -> OpDto {
                 unless: *unless,
                 token: *token,
                 put: *put,
+                puts: Vec::new(),
             }
         }
     }
+}
+
+fn puts_from_wire(
+    told: Vec<(PutId, AppliedDto)>,
+) -> Result<Vec<(PutId, AppliedPut)>, FrameError> {
+    if told.len() > TOLD_PUTS_MAX {
+        return Err(FrameError::Body);
+    }
+    told.into_iter().map(|(put, applied)| Ok((put, applied.try_into()?))).collect()
 }
 
 fn object(bucket: &str, key: Bytes) -> Result<ObjectKey, FrameError> {

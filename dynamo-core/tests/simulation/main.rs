@@ -18,7 +18,7 @@ use dynamo_core::testing::sim::{
 };
 
 /// Seeds that once showed a bug, or lie in a corner; each runs every time.
-const REGRESSIONS: &[u64] = &[0, 1, 15, 213, 10_336];
+const REGRESSIONS: &[u64] = &[0, 1, 15, 213, 10_188];
 
 /// Random seeds of a plain test run; a sixth as many of each harder kind.
 const SEEDS: u64 = 1_000;
@@ -200,6 +200,6 @@ fn every_mutant_is_noticed() {
 /// for good, and gossiped it to everyone who had dropped it: agents never agreed again (I-20).
 #[test]
 fn a_removed_node_is_not_remembered_by_those_who_hear_of_it_last() {
-    let report = check_seed(&RANDOM, 10_336);
+    let report = check_seed(&RANDOM, 10_188);
     assert!(report.coverage.contains_key("node removed"), "the run still is what it was");
 }

@@ -45,13 +45,21 @@ fn whole(record: &Record) -> Whole {
     }
 }
 
+fn applied_puts() -> impl Strategy<Value = AppliedPut> {
+    (strategy::actors(), strategy::counters(), any::<u128>()).prop_map(
+        |(actor, counter, content)| AppliedPut { dot: Dot { actor, counter }, content },
+    )
+}
+
 fn replica_ops() -> impl Strategy<Value = ReplicaOp> {
+    let put = (any::<u128>().prop_map(PutId), applied_puts());
+    let told = proptest::collection::vec(put, 0..4);
     let durability = prop_oneof![Just(Durability::Fsync), Just(Durability::Buffered)];
     let hint = proptest::option::of(strategy::nodes());
     prop_oneof![
-        (strategy::object_keys(), strategy::records(), hint, durability).prop_map(
-            |(object, record, hint_for, durability)| {
-                ReplicaOp::Merge { object, record, hint_for, durability }
+        (strategy::object_keys(), strategy::records(), hint, durability, told).prop_map(
+            |(object, record, hint_for, durability, puts)| {
+                ReplicaOp::Merge { object, record, hint_for, durability, puts }
             }
         ),
         (
@@ -76,12 +84,9 @@ fn replica_results() -> impl Strategy<Value = ReplicaResult> {
         (
             strategy::records(),
             proptest::option::of("[a-zA-Z0-9_-]{1,40}"),
-            proptest::option::of((strategy::actors(), strategy::counters(), any::<u128>()))
+            proptest::option::of(applied_puts())
         )
             .prop_map(|(record, token, applied)| {
-                let applied = applied.map(|(actor, counter, content)| {
-                    AppliedPut { dot: Dot { actor, counter }, content }
-                });
                 ReplicaResult::Record { record, token, applied }
             }),
     ]
@@ -386,7 +391,13 @@ fn what_was_stored_is_read_back_at_any_size() {
     assert_eq!(whole(&read), whole(&record));
     // In a message it is refused as a whole.
     let object = ObjectKey::parse("b", "k").expect("a name");
-    let op = ReplicaOp::Merge { object, record, hint_for: None, durability: Durability::Fsync };
+    let op = ReplicaOp::Merge {
+        object,
+        record,
+        hint_for: None,
+        durability: Durability::Fsync,
+        puts: Vec::new(),
+    };
     assert!(matches!(decode_request(encode_request([&op]).expect("fits")), Err(FrameError::Body)));
 }
 

@@ -156,6 +156,7 @@ fn replica_messages_v1() {
         record: record(),
         hint_for,
         durability,
+        puts: Vec::new(),
     };
     let read = |unless, token| ReplicaOp::Read { object: object(), unless, token, put: None };
     let ops = vec![
@@ -182,11 +183,21 @@ fn replica_messages_v1() {
 #[test]
 fn questions_about_a_put_v1() {
     let put = Some(PutId(0x77));
-    let ops = vec![ReplicaOp::Read { object: object(), unless: None, token: false, put }];
+    let dot = Dot { actor: ActorId { node: B, epoch: 3 }, counter: 9 };
+    let told = AppliedPut { dot, content: 0xabc };
+    let ops = vec![
+        ReplicaOp::Read { object: object(), unless: None, token: false, put },
+        ReplicaOp::Merge {
+            object: object(),
+            record: record(),
+            hint_for: None,
+            durability: Durability::Fsync,
+            puts: vec![(PutId(0x78), told)],
+        },
+    ];
     check_bytes("replica_put_request_v1.hex", &encode_request(&ops).expect("short"));
     assert_eq!(decode_request(stored("replica_put_request_v1.hex")).expect("a request"), ops);
-    let dot = Dot { actor: ActorId { node: B, epoch: 3 }, counter: 9 };
-    let applied = Some(AppliedPut { dot, content: 0xabc });
+    let applied = Some(told);
     let results = vec![ReplicaResult::Record { record: record(), token: None, applied }];
     check_bytes("replica_put_response_v1.hex", &encode_response(&results).expect("short"));
     let read = decode_response(stored("replica_put_response_v1.hex"), results.len());

@@ -9,3 +9,4 @@ mod paper_versioning;
 mod params_and_names;
 mod reference_model;
 mod siblings;
+mod twins;

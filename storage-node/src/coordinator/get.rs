@@ -214,7 +214,7 @@ impl Get {
             });
             return;
         }
-        let op = ReplicaOp::Merge { object, record, hint_for: None, durability };
+        let op = ReplicaOp::Merge { object, record, hint_for: None, durability, puts: Vec::new() };
         let deadline = node.clock.deadline(BACKGROUND_WRITE_TIMEOUT);
         let reply = Box::new(move |_| drop(permit));
         node.peers.send(to, op, deadline, reply);

@@ -176,7 +176,7 @@ impl Put {
         }
         let record: Record = minted.delta.clone();
         let object = self.request.object.clone();
-        let op = ReplicaOp::Merge { object, record, hint_for, durability };
+        let op = ReplicaOp::Merge { object, record, hint_for, durability, puts: Vec::new() };
         let reply = Box::new(run.listener(move |result| Event::Op(event_of(to, result))));
         run.node().peers.send(to, op, self.request.deadline, reply);
     }

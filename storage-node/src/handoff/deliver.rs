@@ -166,6 +166,8 @@ fn send(
         record: record.clone(),
         hint_for: None,
         durability: Durability::Fsync,
+        // Those that were away when they came and went.
+        puts: node.store.superseded_puts(&stored.object, record),
     };
     let deadline = node.clock.deadline(HINT_DELIVERY_TIMEOUT);
     let reply = Box::new(move |result| {

@@ -33,6 +33,18 @@ impl Store {
         self.shared.put_memory().insert(put, object.position(), applied, now);
     }
 
+    /// Remembers the puts of a record that another replica has sent, and those it has told of.
+    pub fn learn_puts(&self, object: &ObjectKey, record: &Record, told: &[(PutId, AppliedPut)]) {
+        let now = self.shared.clock.mono();
+        self.shared.put_memory().learn(object.position(), record, told, now);
+    }
+
+    /// What this node remembers of the puts that `record` has superseded.
+    #[must_use]
+    pub fn superseded_puts(&self, object: &ObjectKey, record: &Record) -> Vec<(PutId, AppliedPut)> {
+        self.shared.put_memory().of(object.position()).superseded(record)
+    }
+
     /// A record that was read from several replicas, without what this node remembers to be
     /// superseded.
     #[must_use]

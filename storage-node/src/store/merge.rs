@@ -90,7 +90,7 @@ impl MergeJob {
             memory.of(position),
             shared.clock.wall(),
         );
-        memory.learn(position, &request.record, shared.clock.mono());
+        memory.learn(position, &request.record, &[], shared.clock.mono());
         drop(memory);
         if let Some(seen) = merged.lost_epoch {
             shared.epochs.end(seen, "another replica shows a write of this node that it lost");

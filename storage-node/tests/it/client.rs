@@ -282,6 +282,7 @@ impl Client {
             record,
             hint_for,
             durability: Durability::Fsync,
+            puts: Vec::new(),
         };
         let body = encode_request([&op]).unwrap();
         let ask = Ask { ring: Some(ring), ..Ask::default() };
@@ -316,6 +317,7 @@ impl Client {
             record: dynamo_core::clock::record::Record::default(),
             hint_for: None,
             durability: Durability::Fsync,
+            puts: Vec::new(),
         };
         let body = encode_request([&op]).unwrap();
         let head = format!(

@@ -336,6 +336,7 @@ impl World {
         hint_for: Option<NodeId>,
         durability: Durability,
     ) -> Merge {
-        Merge { key, record, hint_for, durability, ring: self.nodes[at].agent.version() }
+        let (puts, ring) = (Vec::new(), self.nodes[at].agent.version());
+        Merge { key, record, hint_for, durability, puts, ring }
     }
 }

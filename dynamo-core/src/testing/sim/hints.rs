@@ -8,6 +8,7 @@ use crate::id::NodeId;
 use crate::membership::member::MemberStatus;
 use crate::params::Durability;
 use crate::testing::sim::audit::Audit;
+use crate::testing::sim::founding::object;
 use crate::testing::sim::mutant::Mutant;
 use crate::testing::sim::network::Request;
 use crate::testing::sim::node::{Delivery, HintOut, Purpose};
@@ -76,7 +77,9 @@ impl World {
             delivery.insert(key, out);
         }
         for node in others {
-            let merge = self.merge_request(at, key, record.clone(), None, Durability::Fsync);
+            let mut merge = self.merge_request(at, key, record.clone(), None, Durability::Fsync);
+            let puts = self.nodes[at].memory.of(object(key).position());
+            merge.puts = puts.superseded(&record);
             self.call(at, node, Request::Merge(merge), Purpose::Hint { owed, key });
         }
     }

@@ -37,13 +37,15 @@ pub enum Mutant {
     KeepsEpochOnRemoval,
     /// The tree does not hear of records that are removed.
     TreeForgetsRemoval,
+    /// Nobody remembers which puts were applied.
+    PutsForgotten,
     /// A node removes what is dead when the grace is over, without asking anybody.
     ReapWithoutEvidence,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::BiggerClockWins,
         Self::NoNewEpoch,
         Self::NewDiskOldEpoch,
@@ -59,6 +61,7 @@ impl Mutant {
         Self::DropBeforeConfirmed,
         Self::KeepsEpochOnRemoval,
         Self::TreeForgetsRemoval,
+        Self::PutsForgotten,
         Self::ReapWithoutEvidence,
     ];
 

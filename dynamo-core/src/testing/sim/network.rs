@@ -90,6 +90,8 @@ pub(super) struct Merge {
     pub(super) record: Record,
     pub(super) hint_for: Option<NodeId>,
     pub(super) durability: Durability,
+    /// Superseded puts of the key that the sender remembers.
+    pub(super) puts: Vec<(PutId, AppliedPut)>,
     /// The ring by which the sender chose the receiver.
     pub(super) ring: RingVersion,
 }

@@ -10,6 +10,7 @@ use crate::put_memory::{AppliedPut, fingerprint};
 use crate::quorum::{CatchUp, ReplicaReply};
 use crate::replica::{Minted, PutCommand};
 use crate::testing::sim::founding::object;
+use crate::testing::sim::mutant::Mutant;
 use crate::testing::sim::network::{Reply, Request};
 use crate::testing::sim::node::{Asker, CatchUpRun, Purpose};
 use crate::testing::sim::store::Key;
@@ -95,10 +96,18 @@ impl World {
         }
     }
 
-    /// The node remembers the puts of what another replica sent.
-    pub(super) fn remember(&mut self, at: usize, key: Key, incoming: &Record) {
+    /// The node remembers the puts of what another replica sent, and those it has told of.
+    pub(super) fn remember(
+        &mut self,
+        at: usize,
+        key: Key,
+        incoming: &Record,
+        told: &[(PutId, AppliedPut)],
+    ) {
         let now = self.now;
-        self.nodes[at].memory.learn(object(key).position(), incoming, now);
+        if !self.config.is(Mutant::PutsForgotten) {
+            self.nodes[at].memory.learn(object(key).position(), incoming, told, now);
+        }
     }
 
     /// The node remembers a put that it has minted a dot for.
@@ -111,6 +120,8 @@ impl World {
     ) {
         let applied = AppliedPut { dot: minted.dot, content: fingerprint(&command.content) };
         let (key, now) = (object(key).position(), self.now);
-        self.nodes[at].memory.insert(command.put_id, key, applied, now);
+        if !self.config.is(Mutant::PutsForgotten) {
+            self.nodes[at].memory.insert(command.put_id, key, applied, now);
+        }
     }
 }

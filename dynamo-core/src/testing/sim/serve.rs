@@ -84,7 +84,8 @@ impl World {
         if self.refuses(at, &merge) {
             return self.reply(at, from, call, Reply::Failed);
         }
-        let Merge { key, record, hint_for, durability, .. } = merge;
+        let Merge { key, record, hint_for, durability, puts, .. } = merge;
+        self.remember(at, key, &record, &puts);
         let others = hint_for.filter(|target| *target != self.nodes[at].id);
         if others.is_some_and(|target| self.is_full_of_hints(at, target, key)) {
             self.covered("hint refused at the cap");
@@ -200,11 +201,12 @@ impl World {
         let puts = node.memory.of(object(key).position());
         let rule = self.config.reconciliation;
         let merged = merge_in(&local, incoming, actor, custody, rule, puts, wall);
-        self.remember(at, key, incoming);
+        self.remember(at, key, incoming, &[]);
         if let Some(seen) = merged.lost_epoch {
             self.end_epoch(at, seen, "epoch ended: a merge shows a lost dot");
         }
-        if local.contains(incoming) && merged.changed {
+        let takes_out = merged.record.sibling_count() < local.sibling_count();
+        if local.contains(incoming) && merged.changed && !takes_out {
             self.violate(format!(
                 "I-12: node {at} merged what it had of key {key}, and it changed"
             ));
