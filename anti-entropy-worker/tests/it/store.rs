@@ -163,9 +163,11 @@ impl Store {
                         Some((_, own)) if unless == Some(RecordDigest::of(own)) => {
                             ReplicaResult::Same
                         }
-                        Some((_, own)) => {
-                            ReplicaResult::Record { record: own.clone(), token: None, applied: None }
-                        }
+                        Some((_, own)) => ReplicaResult::Record {
+                            record: own.clone(),
+                            token: None,
+                            applied: None,
+                        },
                     }
                 }
             });

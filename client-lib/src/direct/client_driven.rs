@@ -274,7 +274,8 @@ fn result(outcome: &GetOutcome, tokens: &[String]) -> Result<GetResult, Error> {
         return Err(bad("more distinct replicas than a context can name"));
     }
     let token = |_: &_| Ok::<_, Infallible>(tokens.join("."));
-    let (view, values) = match read_view(&outcome.record, wall_now(), true, outcome.fastest, token) {
+    let (view, values) = match read_view(&outcome.record, wall_now(), true, outcome.fastest, token)
+    {
         Ok(shown) => shown,
         Err(never) => match never {},
     };

@@ -140,7 +140,8 @@ fn content(content: &PutContent) -> (ContentDto, Option<Bytes>) {
     match content {
         PutContent::Value { bytes, content_type, meta, ttl } => {
             let expires_at = ttl.map(|ttl| {
-                wall_now().plus(Duration::from_secs(ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0)))
+                wall_now()
+                    .plus(Duration::from_secs(ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0)))
             });
             let meta = meta.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
             let dto = ContentDto::Value {

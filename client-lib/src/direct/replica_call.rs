@@ -43,7 +43,9 @@ impl Replicas {
             ReplicaResult::Record { token: None, .. } => {
                 Err(ReplicaFailure::Refused("no_context".to_owned()))
             }
-            ReplicaResult::Record { record, token, .. } => Ok((ReplicaReply::Record(record), token)),
+            ReplicaResult::Record { record, token, .. } => {
+                Ok((ReplicaReply::Record(record), token))
+            }
             ReplicaResult::Same => Ok((ReplicaReply::Same, None)),
             ReplicaResult::Absent { holds } => Ok((ReplicaReply::Absent { holds }, None)),
             ReplicaResult::Refused { code } => Err(refused(code)),

@@ -51,24 +51,17 @@ pub fn seen_by_twin<'r>(record: &'r Record, past: &Dvv, puts: PutsOf<'_>) -> Vec
     let is_seen = |alive: &&Sibling| {
         let seen = |other: &Sibling| past.covers(&other.dot) && are_twins(other, alive);
         !past.covers(&alive.dot)
-            && (record.siblings().any(seen)
-                || remembered_twin(alive, puts, |dot| past.covers(dot)))
+            && (record.siblings().any(seen) || remembered_twin(alive, puts, |dot| past.covers(dot)))
     };
     record.siblings().filter(is_seen).collect()
 }
 
 /// A put id that a client has used for two different objects is two puts.
 fn are_twins(one: &Sibling, other: &Sibling) -> bool {
-    one.dot != other.dot
-        && one.put_id == other.put_id
-        && one.content.is_same_object(&other.content)
+    one.dot != other.dot && one.put_id == other.put_id && one.content.is_same_object(&other.content)
 }
 
-fn remembered_twin(
-    alive: &Sibling,
-    puts: PutsOf<'_>,
-    is_gone: impl Fn(&Dot) -> bool,
-) -> bool {
+fn remembered_twin(alive: &Sibling, puts: PutsOf<'_>, is_gone: impl Fn(&Dot) -> bool) -> bool {
     puts.get(alive.put_id).is_some_and(|applied| {
         applied.dot != alive.dot
             && is_gone(&applied.dot)

@@ -299,7 +299,10 @@ fn op_to_wire(op: &ReplicaOp, parts: &mut Vec<Bytes>) -> OpDto {
                 unless: None,
                 token: false,
                 put: None,
-                puts: puts.iter().map(|(put, applied)| (*put, AppliedDto::from(*applied))).collect(),
+                puts: puts
+                    .iter()
+                    .map(|(put, applied)| (*put, AppliedDto::from(*applied)))
+                    .collect(),
             }
         }
         ReplicaOp::Read { object, unless, token, put } => {
@@ -320,9 +323,7 @@ fn op_to_wire(op: &ReplicaOp, parts: &mut Vec<Bytes>) -> OpDto {
     }
 }
 
-fn puts_from_wire(
-    told: Vec<(PutId, AppliedDto)>,
-) -> Result<Vec<(PutId, AppliedPut)>, FrameError> {
+fn puts_from_wire(told: Vec<(PutId, AppliedDto)>) -> Result<Vec<(PutId, AppliedPut)>, FrameError> {
     if told.len() > TOLD_PUTS_MAX {
         return Err(FrameError::Body);
     }

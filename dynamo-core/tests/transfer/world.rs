@@ -328,7 +328,8 @@ impl World {
         let custody = if held { Custody::Held } else { Custody::Arriving };
         let local = host.records.get(object).cloned().unwrap_or_default();
         let siblings = Reconciliation::Siblings;
-        let merged = merge_in(&local, incoming, host.actor.id(), custody, siblings, PutsOf::default(), WALL);
+        let merged =
+            merge_in(&local, incoming, host.actor.id(), custody, siblings, PutsOf::default(), WALL);
         assert_eq!(merged.lost_epoch, None, "nothing was lost, whatever moved");
         host.records.insert(object.clone(), merged.record);
         true
@@ -409,7 +410,9 @@ impl World {
         if local.sibling_count() > 60 {
             return;
         }
-        let minted = coordinate_put_in(&local, &command, &mut host.actor, custody, PutsOf::default(), WALL).unwrap();
+        let minted =
+            coordinate_put_in(&local, &command, &mut host.actor, custody, PutsOf::default(), WALL)
+                .unwrap();
         host.records.insert(object.clone(), minted.record);
         let mut got = BTreeSet::from([self.hosts[coordinator].id]);
         for at in live.into_iter().filter(|at| *at != coordinator) {

@@ -46,9 +46,8 @@ fn whole(record: &Record) -> Whole {
 }
 
 fn applied_puts() -> impl Strategy<Value = AppliedPut> {
-    (strategy::actors(), strategy::counters(), any::<u128>()).prop_map(
-        |(actor, counter, content)| AppliedPut { dot: Dot { actor, counter }, content },
-    )
+    (strategy::actors(), strategy::counters(), any::<u128>())
+        .prop_map(|(actor, counter, content)| AppliedPut { dot: Dot { actor, counter }, content })
 }
 
 fn replica_ops() -> impl Strategy<Value = ReplicaOp> {

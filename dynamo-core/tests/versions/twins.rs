@@ -187,7 +187,8 @@ fn where_the_last_write_wins_twins_are_left_to_their_stamps() {
     let merge = |local: &Record, incoming: &Record| {
         merge_in(local, incoming, me, Custody::Held, lww, puts, NOW).record
     };
-    let (here, there) = (merge(&scene.q.record, &scene.b.record), merge(&scene.b.record, &scene.q.record));
+    let (here, there) =
+        (merge(&scene.q.record, &scene.b.record), merge(&scene.b.record, &scene.q.record));
     assert_eq!(here, there);
     assert_eq!(here.sibling_count(), 1);
 }

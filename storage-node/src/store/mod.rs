@@ -66,6 +66,7 @@ use dynamo_core::id::KeyHash;
 use dynamo_core::key::ObjectKey;
 use dynamo_core::merkle::{Prefix, TreeDigest};
 use dynamo_core::params::Durability;
+use dynamo_core::put_memory::PutMemory;
 use dynamo_core::time::Mono;
 use dynamo_core::wire::tree::TreeState;
 use service_kit::time::Clock;

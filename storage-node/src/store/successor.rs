@@ -1,11 +1,12 @@
 //! What the main store does about losing its file: it forgets everything that it knew of it, and
 //! begins empty, under a new name and a new epoch.
 
-use std::sync::atomic::Ordering;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use dynamo_core::codec::record::decode_record;
 use dynamo_core::id::StoreId;
+use dynamo_core::put_memory::PutMemory;
 use service_kit::rng::OsEntropy;
 use tokio::sync::oneshot;
 

@@ -15,7 +15,7 @@ use dynamo_core::wire::coordinate::{
     PutAnswer, PutMessage,
 };
 use dynamo_core::wire::frame::{FRAME_CONTENT_TYPE, decode_frame, encode_frame};
-use dynamo_core::wire::headers::{BACKGROUND, REPEATED, RING_VERSION};
+use dynamo_core::wire::headers::{BACKGROUND, REPEATED, RING_VERSION, SENT};
 use dynamo_core::wire::replica::{
     REPLICA_BATCH_PATH, ReplicaOp, ReplicaResult, decode_response, encode_request,
 };
@@ -69,6 +69,8 @@ pub(crate) struct Ask {
     pub(crate) ring: Option<RingVersion>,
     /// Whether it says that it is a further attempt.
     pub(crate) repeated: bool,
+    /// How long ago it says that it was sent.
+    pub(crate) sent_ago: Option<Duration>,
 }
 
 /// W as a number.
@@ -182,6 +184,10 @@ impl Client {
         }
         if ask.repeated {
             headers.insert(REPEATED, HeaderValue::from_static("true"));
+        }
+        if let Some(ago) = ask.sent_ago {
+            let ago = u64::try_from(ago.as_millis()).unwrap();
+            headers.insert(SENT, HeaderValue::from(Clock::system().wall().0 - ago));
         }
         self.call(to, Method::POST, path, headers, body, ask.timeout_ms.unwrap_or(2_000)).await
     }
@@ -298,7 +304,8 @@ impl Client {
         background: Option<&'static str>,
     ) -> ReplicaResult {
         let object = ObjectKey::parse("b", key).unwrap();
-        let body = encode_request([&ReplicaOp::Read { object, unless: None, token: false, put: None }]);
+        let body =
+            encode_request([&ReplicaOp::Read { object, unless: None, token: false, put: None }]);
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(FRAME_CONTENT_TYPE));
         if let Some(kind) = background {

@@ -1,11 +1,13 @@
 //! Objects with all nodes up.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use dynamo_core::actor::Actor;
 use dynamo_core::clock::record::{Content, Record, Value};
 use dynamo_core::id::PutId;
 use dynamo_core::params::{BucketProps, Durability, Reconciliation};
-use dynamo_core::replica::{PutCommand, coordinate_put};
+use dynamo_core::replica::{Minted, PutCommand, coordinate_put};
 use dynamo_core::ring::RingVersion;
 use dynamo_core::wire::coordinate::{COORDINATE_GET_PATH, Condition};
 use dynamo_core::wire::replica::ReplicaResult;
@@ -92,6 +94,21 @@ async fn a_retried_put_keeps_its_first_dot() {
     assert_eq!(read.texts(), ["v"]);
 }
 
+/// What a coordinator outside of the cluster makes of a put of "v" with this id.
+fn put_of_a_stranger(put_id: PutId) -> Minted {
+    let content = Content::Value(Value {
+        bytes: Bytes::from_static(b"v"),
+        content_type: Some("text/plain".to_owned()),
+        meta: vec![("of".to_owned(), "test".to_owned())],
+        expires_at: None,
+    });
+    let reconciliation = Reconciliation::Siblings;
+    let command = PutCommand { put_id, context: None, content, reconciliation };
+    let mut stranger = Actor::restarted(node(9), 0);
+    let now = Clock::system().wall();
+    coordinate_put(&Record::default(), &command, &mut stranger, now).unwrap()
+}
+
 /// Regression: the first attempt reached one coordinator, which could not say so in time; a second
 /// dot for the same put at another coordinator rose again after the first had been superseded.
 #[tokio::test(flavor = "multi_thread")]
@@ -99,17 +116,7 @@ async fn a_repeated_put_finds_what_its_first_attempt_made_elsewhere() {
     let cluster = Cluster::start(3).await;
     let client = Client::new(5);
     let put_id = PutId(78);
-    let content = Content::Value(Value {
-        bytes: Bytes::from_static(b"v"),
-        content_type: Some("text/plain".to_owned()),
-        meta: vec![("of".to_owned(), "test".to_owned())],
-        expires_at: None,
-    });
-    let command =
-        PutCommand { put_id, context: None, content, reconciliation: Reconciliation::Siblings };
-    let mut stranger = Actor::restarted(node(9), 0);
-    let now = Clock::system().wall();
-    let first = coordinate_put(&Record::default(), &command, &mut stranger, now).unwrap();
+    let first = put_of_a_stranger(put_id);
     let ping: PingDocument = client.json(cluster.address(1), "/v1/ping").await.unwrap();
     for key in ["silent", "said"] {
         let (record, ring) = (first.delta.clone(), ping.ring.unwrap());
@@ -121,6 +128,41 @@ async fn a_repeated_put_finds_what_its_first_attempt_made_elsewhere() {
     assert!(!client.put(cluster.address(2), "silent", "v", silent).await.unwrap().replayed);
     assert!(client.put(cluster.address(2), "said", "v", said).await.unwrap().replayed);
     assert!(cluster.metric(2, "atoll_puts_repeated_total") > 0.0);
+}
+
+/// Regression: an attempt that came late, after the put had been superseded through another
+/// coordinator, made a version that rose beside what had superseded it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_put_does_not_bring_back_what_was_superseded() {
+    let cluster = Cluster::start(3).await;
+    let client = Client::new(6);
+    let put_id = PutId(79);
+    let first = put_of_a_stranger(put_id);
+    let ping: PingDocument = client.json(cluster.address(1), "/v1/ping").await.unwrap();
+    let late = || Ask { put_id: Some(put_id), ..Ask::default() };
+    let attempts = [
+        ("repeated", Ask { repeated: true, ..late() }),
+        ("slow", Ask { sent_ago: Some(Duration::from_secs(2)), ..late() }),
+        // May mint a second version, as nothing tells it to ask; the others know better.
+        ("unaware", late()),
+    ];
+    for (key, ask) in attempts {
+        let (record, ring) = (first.delta.clone(), ping.ring.unwrap());
+        let merged = client.merge_record(cluster.address(1), key, record, None, ring).await;
+        assert_eq!(merged, ReplicaResult::Merged);
+        let seen = client.get(cluster.address(1), key, Ask::default()).await.unwrap();
+        assert_eq!(seen.texts(), ["v"], "{key}");
+        client.put(cluster.address(1), key, "w", with(seen.context())).await.unwrap();
+        let asks = ask.repeated || ask.sent_ago.is_some();
+        let again = client.put(cluster.address(2), key, "v", ask).await.unwrap();
+        assert!(again.replayed || !asks, "{key}");
+        // By read repair.
+        let read = client.get(cluster.address(1), key, r(3)).await.unwrap();
+        assert_eq!(read.texts(), ["w"], "{key}");
+        for number in 1..=3 {
+            client.until_replica(cluster.address(number), key, &["w"]).await;
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

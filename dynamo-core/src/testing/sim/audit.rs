@@ -143,7 +143,9 @@ impl Audit {
                         write.dot, later.dot
                     ));
                 }
-                (None, None) if !self.twins(key, &write.dot).any(|twin| is_over(&twin).is_some()) => {
+                (None, None)
+                    if !self.twins(key, &write.dot).any(|twin| is_over(&twin).is_some()) =>
+                {
                     return Err(format!(
                         "I-4: key {key} knows {} and lost it, and nothing supersedes it",
                         write.dot

@@ -113,9 +113,8 @@ pub fn check_nothing_invented(history: &History) -> Result<(), String> {
 /// A version that came back.
 pub fn check_superseded_gone(history: &History) -> Result<(), String> {
     for (id, put) in history.promised() {
-        let excepted = |id: &PutId| {
-            history.puts.get(id).is_some_and(|put| put.minted > 1 && put.forgotten)
-        };
+        let excepted =
+            |id: &PutId| history.puts.get(id).is_some_and(|put| put.minted > 1 && put.forgotten);
         let kept = last(history, put.key);
         if let Some(back) = kept.intersection(&put.seen).find(|id| !excepted(id)) {
             return Err(format!("I-3: {back} is back, although put {id} superseded it"));
