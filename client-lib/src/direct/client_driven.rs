@@ -23,7 +23,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::Direct;
-use super::coordinated::{now, versions_of};
+use super::coordinated::versions_of;
 use super::replica_call::Replicas;
 use super::view::RingView;
 use crate::context::Context;
@@ -33,6 +33,7 @@ use crate::kv::get::GetResult;
 use crate::kv::operation::GetOperation;
 use crate::kv::routed::unquoted;
 use crate::limits::ATTEMPTS_MAX;
+use crate::transport::exchange::wall_now;
 
 /// What all gets of a client share.
 #[derive(Debug)]

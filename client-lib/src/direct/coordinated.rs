@@ -27,7 +27,7 @@ use crate::kv::put::PutResult;
 use crate::kv::routed::unquoted;
 use crate::kv::version::{Siblings, Version};
 use crate::transport::call::Route;
-use crate::transport::exchange::Kind;
+use crate::transport::exchange::{Kind, wall_now};
 
 /// Nodes that may coordinate a call, in the order in which they are tried.
 struct Coordinators<'a> {
