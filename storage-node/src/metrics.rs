@@ -330,7 +330,7 @@ impl Make<'_> {
             )?,
             repeated: self.counter(
                 "atoll_puts_repeated_total",
-                "Puts that arrived as repetitions of an earlier attempt.",
+                "Puts that asked the other replicas first, as another attempt may have been applied.",
             )?,
             read_repairs: self
                 .counter("atoll_read_repairs_total", "Stale replicas repaired after a get.")?,

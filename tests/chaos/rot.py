@@ -64,6 +64,14 @@ def read_all(hosts, k):
     return refused
 
 
+def repaired(hosts, k):
+    """True, or what is not as it should be."""
+    unequal, refused = hosts.unequal(), read_all(hosts, k)
+    if unequal or refused:
+        raise OSError(f"partitions {unequal} differ or are held by too few; {refused} reads refused through host {k}")
+    return True
+
+
 def main(binary, flips, cuts, seed):
     print(f"seed {seed}")
     chance = random.Random(seed)
@@ -83,7 +91,7 @@ def main(binary, flips, cuts, seed):
             hosts.start(k)
             hosts.ready(k)
             refused = read_all(hosts, k)
-            eventually("everything is repaired", lambda: not hosts.unequal() and not read_all(hosts, k), 120, 0.5)
+            eventually("everything is repaired", lambda: repaired(hosts, k), 120, 0.5)
             print(f"round {number + 1} of {len(rounds)}: {kind} on host {k}: {refused} reads refused at first, then all repaired")
         for k in hosts.numbers():
             assert read_all(hosts, k) == 0

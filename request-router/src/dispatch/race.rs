@@ -199,7 +199,9 @@ impl<'r> Race<'r> {
         let (router, forward) = (self.router, self.forward);
         let mut headers = forward.headers.clone();
         headers.insert(RING_VERSION, self.ring.version.clone());
-        headers.insert(SENT, self.began.clone());
+        if forward.purpose == Purpose::Write {
+            headers.insert(SENT, self.began.clone());
+        }
         if self.sent > 0 {
             headers.insert(REPEATED, HeaderValue::from_static("true"));
         }
