@@ -56,7 +56,7 @@ type Spoil = fn(&mut History);
 fn the_checks_notice_bad_histories() {
     assert_eq!(check::check(&good(), ALL), Ok(()));
     let version = |id: u128, body: &str| (PutId(id), Some(body.to_owned()));
-    let cases: [(&str, &str, Spoil); 13] = [
+    let cases: [(&str, &str, Spoil); 14] = [
         ("lost everywhere", "I-1", |h| {
             h.gets.clear();
             h.last
@@ -69,6 +69,11 @@ fn the_checks_notice_bad_histories() {
             h.puts.get_mut(&PutId(2)).expect("put").seen.clear();
         }),
         ("superseded and back", "I-3", |h| {
+            let back = (PutId(1), Some("one".to_owned()));
+            h.last.get_mut(&0).expect("key").iter_mut().for_each(|one| one.push(back.clone()));
+        }),
+        ("superseded, back by a retry that was remembered", "I-3", |h| {
+            h.puts.get_mut(&PutId(1)).expect("put").minted = 2;
             let back = (PutId(1), Some("one".to_owned()));
             h.last.get_mut(&0).expect("key").iter_mut().for_each(|one| one.push(back.clone()));
         }),
