@@ -1,20 +1,30 @@
-//! The keys of a development cluster with `--secure`: those of its clients, of which the first may do
-//! everything, and the one that its hosts share. They live as long as the cluster's directory.
+//! What protects a development cluster with `--secure`: keys of its clients, of which the first may do
+//! everything, the key that its hosts share, and a CA with one certificate for all of them, as
+//! everything listens on loopback. They live as long as the cluster's directory.
 
 use std::path::{Path, PathBuf};
 
 use dynamo_core::entropy::Entropy;
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, KeyUsagePurpose,
+};
 use service_kit::auth::api_key::{KeyDigest, KeyId, mint};
 use service_kit::auth::key_file::{KEY_FILE_FORMAT, KeyEntry, KeyFile, KeyVersion, Timestamp};
 use service_kit::auth::scope::Scope;
 use service_kit::datadir::write_atomic;
 use service_kit::rng::OsEntropy;
 use service_kit::time::Clock;
+use service_kit::tls::config::TlsConfig;
 
+use crate::exit;
 use crate::output::Failure;
 
 /// The id of the key that may do everything.
 const ADMIN: &str = "dev";
+
+/// How long certificates are good: longer than anybody keeps a development cluster.
+const LIFETIME: time::Duration = time::Duration::days(3650);
 
 /// The file of API keys.
 pub(super) fn keys_file(root: &Path) -> PathBuf {
@@ -31,16 +41,51 @@ pub(super) fn admin_key_file(root: &Path) -> PathBuf {
     root.join("admin-key")
 }
 
-/// The text of the key that may do everything.
-///
-/// # Errors
-/// Where its file cannot be read.
-pub(super) fn admin_key(root: &Path) -> std::io::Result<String> {
-    std::fs::read_to_string(admin_key_file(root)).map(|text| text.trim().to_owned())
+/// The certificate of the CA.
+pub(super) fn ca_file(root: &Path) -> PathBuf {
+    root.join("ca.crt")
 }
 
-/// Makes all keys, unless they are there.
+/// The certificate of all hosts.
+pub(super) fn cert_file(root: &Path) -> PathBuf {
+    root.join("tls.crt")
+}
+
+/// Its private key.
+pub(super) fn key_file(root: &Path) -> PathBuf {
+    root.join("tls.key")
+}
+
+/// What an administrator needs to ask a router.
+#[derive(Debug, Default)]
+pub(super) struct Access {
+    /// The key that may do everything, where keys are asked for.
+    pub(super) api_key: Option<String>,
+    /// The CA of routers that speak TLS.
+    pub(super) ca_file: Option<PathBuf>,
+}
+
+impl Access {
+    /// To the cluster with `--secure` in `root`.
+    ///
+    /// # Errors
+    /// Where the file of the key cannot be read.
+    pub(super) fn to(root: &Path) -> std::io::Result<Self> {
+        let key = std::fs::read_to_string(admin_key_file(root))?.trim().to_owned();
+        Ok(Self { api_key: Some(key), ca_file: Some(ca_file(root)) })
+    }
+
+    /// How URLs of routers begin.
+    pub(super) fn scheme(&self) -> &'static str {
+        if self.ca_file.is_some() { "https" } else { "http" }
+    }
+}
+
+/// Makes all keys and certificates, unless they are there.
 pub(super) fn ensure(root: &Path) -> Result<(), Failure> {
+    if !ca_file(root).exists() {
+        make_certificates(root)?;
+    }
     if keys_file(root).exists() {
         return Ok(());
     }
@@ -71,5 +116,36 @@ pub(super) fn ensure(root: &Path) -> Result<(), Failure> {
     write_atomic(&peer_keys_file(root), format!("{shared}\n").as_bytes())?;
     // Last: where it is, all are.
     write_atomic(&keys_file(root), &json)?;
+    Ok(())
+}
+
+/// The CA's private key is kept nowhere: whoever wants other certificates starts anew.
+fn make_certificates(root: &Path) -> Result<(), Failure> {
+    let broken = |error: rcgen::Error| Failure::new(exit::FAILURE, format!("certificate: {error}"));
+    let (from, until) = {
+        let now = time::OffsetDateTime::now_utc();
+        (now - time::Duration::hours(1), now + LIFETIME)
+    };
+    let mut ca = CertificateParams::default();
+    ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    ca.distinguished_name.push(DnType::CommonName, "atoll development CA");
+    (ca.not_before, ca.not_after) = (from, until);
+    let ca =
+        CertifiedIssuer::self_signed(ca, KeyPair::generate().map_err(broken)?).map_err(broken)?;
+    let names = [TlsConfig::default().cluster_name, "localhost".into(), "127.0.0.1".into()];
+    let mut host = CertificateParams::new(names).map_err(broken)?;
+    host.extended_key_usages =
+        vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    host.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    host.use_authority_key_identifier_extension = true;
+    host.distinguished_name.push(DnType::CommonName, "atoll development host");
+    (host.not_before, host.not_after) = (from, until);
+    let key = KeyPair::generate().map_err(broken)?;
+    let host = host.signed_by(&key, &ca).map_err(broken)?;
+    write_atomic(&key_file(root), key.serialize_pem().as_bytes())?;
+    write_atomic(&cert_file(root), host.pem().as_bytes())?;
+    // Last: where it is, all are.
+    write_atomic(&ca_file(root), ca.pem().as_bytes())?;
     Ok(())
 }

@@ -47,14 +47,14 @@ impl ReloadMetrics {
     }
 }
 
-/// How a content is read.
+/// How a content is read from its one file.
 pub type Read<T> = fn(&Path) -> Result<T, String>;
 
-/// A content that follows its file.
+/// A content that follows its file, or the files that belong together.
 pub struct Reloaded<T> {
     name: &'static str,
-    path: PathBuf,
-    read: Read<T>,
+    paths: Vec<PathBuf>,
+    read: Box<dyn Fn() -> Result<T, String> + Send + Sync>,
     current: ArcSwap<T>,
     seen: Mutex<Fingerprint>,
     metrics: ReloadMetrics,
@@ -71,8 +71,22 @@ impl<T: Send + Sync + 'static> Reloaded<T> {
         read: Read<T>,
         metrics: ReloadMetrics,
     ) -> Result<Self, String> {
-        let seen = Fingerprint::of(path)?;
-        let current = read(path)?;
+        let one = path.to_owned();
+        Self::load_all(name, vec![path.to_owned()], move || read(&one), metrics)
+    }
+
+    /// As [`Self::load`], for a content that `read` makes of all files at `paths`.
+    ///
+    /// # Errors
+    /// Those of [`Self::load`].
+    pub fn load_all(
+        name: &'static str,
+        paths: Vec<PathBuf>,
+        read: impl Fn() -> Result<T, String> + Send + Sync + 'static,
+        metrics: ReloadMetrics,
+    ) -> Result<Self, String> {
+        let seen = Fingerprint::of_all(&paths)?;
+        let current = read()?;
         metrics.stale.with_label_values(&[name]).set(0);
         // They are there before the first reload, so that the first one is seen to count.
         for result in ["ok", "failed"] {
@@ -80,8 +94,8 @@ impl<T: Send + Sync + 'static> Reloaded<T> {
         }
         Ok(Self {
             name,
-            path: path.to_owned(),
-            read,
+            paths,
+            read: Box::new(read),
             current: ArcSwap::from_pointee(current),
             seen: Mutex::new(seen),
             metrics,
@@ -97,7 +111,7 @@ impl<T: Send + Sync + 'static> Reloaded<T> {
     /// Reads the file again where it has changed; says whether the content is a new one. Blocks.
     pub fn check(&self) -> bool {
         // Taken before the content is read: a change in between is seen the next time.
-        let now = Fingerprint::of(&self.path);
+        let now = Fingerprint::of_all(&self.paths);
         let changed = {
             let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
             let missing = Fingerprint(Vec::new());
@@ -112,7 +126,7 @@ impl<T: Send + Sync + 'static> Reloaded<T> {
             return false;
         }
         let (name, stale) = (self.name, self.metrics.stale.with_label_values(&[self.name]));
-        match now.and_then(|_| (self.read)(&self.path)) {
+        match now.and_then(|_| (self.read)()) {
             Ok(content) => {
                 self.current.store(Arc::new(content));
                 stale.set(0);
@@ -155,6 +169,11 @@ impl<T> std::fmt::Debug for Reloaded<T> {
 struct Fingerprint(Vec<(PathBuf, [i64; 5])>);
 
 impl Fingerprint {
+    fn of_all(paths: &[PathBuf]) -> Result<Self, String> {
+        let each = paths.iter().map(|path| Self::of(path).map(|found| found.0));
+        Ok(Self(each.collect::<Result<Vec<_>, _>>()?.concat()))
+    }
+
     fn of(path: &Path) -> Result<Self, String> {
         let mut files = Vec::new();
         for file in files_of(path)? {

@@ -26,6 +26,7 @@ use crate::http::error::{ErrorCode, Problem, escape_echo};
 use crate::limits::GATE_SENDERS_MAX;
 use crate::metrics::MetricsError;
 use crate::time::Clock;
+use crate::tls::PeerCertificate;
 
 /// What a message states of its sender; an extension of every request behind a gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,11 +59,12 @@ pub struct PeerGate {
 }
 
 /// Why a gate refuses messages.
-const GATE_CODES: [ErrorCode; 4] = [
+const GATE_CODES: [ErrorCode; 5] = [
     ErrorCode::BadHeader,
     ErrorCode::ProtocolVersion,
     ErrorCode::WrongCluster,
     ErrorCode::StaleIncarnation,
+    ErrorCode::Unauthorized,
 ];
 
 impl PeerGate {
@@ -176,6 +178,11 @@ impl PeerGate {
 pub async fn require_peer(State(gate): State<PeerGate>, request: Request, next: Next) -> Response {
     let admitted = gate.identity.auth().check(request).and_then(|mut request| {
         let context = gate.check(request.headers())?;
+        if let (Some(sender), Some(shown)) =
+            (context.sender, request.extensions().get::<PeerCertificate>())
+        {
+            check_certificate(sender, shown)?;
+        }
         request.extensions_mut().insert(context);
         Ok(request)
     });
@@ -189,6 +196,15 @@ pub async fn require_signature(
     next: Next,
 ) -> Response {
     gate.pass(gate.identity.auth().check(request), next).await
+}
+
+/// A certificate that names nodes speaks for these alone. A router is no node, and may be anywhere.
+fn check_certificate(sender: PeerSender, shown: &PeerCertificate) -> Result<(), Problem> {
+    if sender.role == ProcessRole::Router || shown.speaks_for(sender.node) {
+        return Ok(());
+    }
+    tracing::warn!(node = %sender.node, "a message for which its certificate does not speak");
+    Err(Problem::new(ErrorCode::Unauthorized, "the certificate does not speak for this node"))
 }
 
 fn missing(name: &HeaderName) -> Problem {

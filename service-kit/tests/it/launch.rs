@@ -14,6 +14,7 @@ use service_kit::launch::{
 use service_kit::peer::auth::{PeerAuthConfig, PeerAuthMode};
 use service_kit::shutdown::Shutdown;
 use service_kit::telemetry::TelemetryConfig;
+use service_kit::tls::config::{Callers, TlsConfig};
 
 use crate::harness::{PATIENCE, exchange};
 
@@ -24,6 +25,7 @@ struct Settings {
     metrics_listen: String,
     greeting: String,
     peer_auth: PeerAuthConfig,
+    tls: TlsConfig,
     runtime: RuntimeConfig,
     telemetry: TelemetryConfig,
 }
@@ -35,6 +37,7 @@ impl Default for Settings {
             metrics_listen: "127.0.0.1:0".into(),
             greeting: "hello".into(),
             peer_auth: PeerAuthConfig::default(),
+            tls: TlsConfig::default(),
             runtime: RuntimeConfig::default(),
             telemetry: TelemetryConfig::default(),
         }
@@ -52,12 +55,17 @@ impl ServiceConfig for Settings {
         BaseSettings {
             listen: &self.listen,
             metrics_listen: &self.metrics_listen,
-            protection: self.peer_auth.protection(),
+            protection: self.peer_auth.protection(&self.tls),
+            callers: Callers::Peers,
         }
     }
 
     fn peer_auth(&self) -> &PeerAuthConfig {
         &self.peer_auth
+    }
+
+    fn tls(&self) -> &TlsConfig {
+        &self.tls
     }
 
     fn runtime(&self) -> &RuntimeConfig {

@@ -46,6 +46,7 @@ use crate::limits::PEER_SKEW_MAX;
 use crate::rng::OsEntropy;
 use crate::shutdown::Shutdown;
 use crate::time::Clock;
+use crate::tls::config::TlsConfig;
 
 use body::VerifiedBody;
 use replay::{Replays, Verdict};
@@ -79,10 +80,12 @@ pub struct PeerAuthConfig {
 }
 
 impl PeerAuthConfig {
-    /// What a listener that is opened to others is protected by.
+    /// What a listener that is opened to others is protected by: signatures, or the certificates
+    /// that `tls` asks for.
     #[must_use]
-    pub fn protection(&self) -> Protection {
-        let on = self.mode.map(|mode| mode == PeerAuthMode::Hmac);
+    pub fn protection(&self, tls: &TlsConfig) -> Protection {
+        let signed = self.mode.map(|mode| mode == PeerAuthMode::Hmac);
+        let on = if tls.is_mutual() { Some(true) } else { signed };
         Protection { setting: "peer_auth.mode", on }
     }
 }
