@@ -5,16 +5,13 @@
 use std::path::{Path, PathBuf};
 
 use dynamo_core::entropy::Entropy;
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose,
-};
 use service_kit::auth::api_key::{KeyDigest, KeyId, mint};
 use service_kit::auth::key_file::{KEY_FILE_FORMAT, KeyEntry, KeyFile, KeyVersion, Timestamp};
 use service_kit::auth::scope::Scope;
 use service_kit::datadir::write_atomic;
 use service_kit::rng::OsEntropy;
 use service_kit::time::Clock;
+use service_kit::tls::authority::Authority;
 use service_kit::tls::config::TlsConfig;
 
 use crate::exit;
@@ -121,30 +118,12 @@ pub(super) fn ensure(root: &Path) -> Result<(), Failure> {
 
 /// The CA's private key is kept nowhere: whoever wants other certificates starts anew.
 fn make_certificates(root: &Path) -> Result<(), Failure> {
-    let broken = |error: rcgen::Error| Failure::new(exit::FAILURE, format!("certificate: {error}"));
-    let (from, until) = {
-        let now = time::OffsetDateTime::now_utc();
-        (now - time::Duration::hours(1), now + LIFETIME)
-    };
-    let mut ca = CertificateParams::default();
-    ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    ca.distinguished_name.push(DnType::CommonName, "atoll development CA");
-    (ca.not_before, ca.not_after) = (from, until);
-    let ca =
-        CertifiedIssuer::self_signed(ca, KeyPair::generate().map_err(broken)?).map_err(broken)?;
+    let broken = |error| Failure::new(exit::FAILURE, format!("certificates: {error}"));
+    let ca = Authority::new("atoll development", LIFETIME).map_err(broken)?;
     let names = [TlsConfig::default().cluster_name, "localhost".into(), "127.0.0.1".into()];
-    let mut host = CertificateParams::new(names).map_err(broken)?;
-    host.extended_key_usages =
-        vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-    host.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    host.use_authority_key_identifier_extension = true;
-    host.distinguished_name.push(DnType::CommonName, "atoll development host");
-    (host.not_before, host.not_after) = (from, until);
-    let key = KeyPair::generate().map_err(broken)?;
-    let host = host.signed_by(&key, &ca).map_err(broken)?;
-    write_atomic(&key_file(root), key.serialize_pem().as_bytes())?;
-    write_atomic(&cert_file(root), host.pem().as_bytes())?;
+    let host = ca.issue(&names.each_ref().map(String::as_str), LIFETIME).map_err(broken)?;
+    write_atomic(&key_file(root), host.key_pem.as_bytes())?;
+    write_atomic(&cert_file(root), host.cert_pem.as_bytes())?;
     // Last: where it is, all are.
     write_atomic(&ca_file(root), ca.pem().as_bytes())?;
     Ok(())

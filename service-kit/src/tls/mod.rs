@@ -6,6 +6,7 @@
 //! | [`config`] | the `[tls]` table, and which of its files go together |
 //! | [`material`] | the files, checked, as what handshakes need |
 //! | [`certificate`] | how long a certificate is good, and which nodes it names |
+//! | [`authority`] | a CA for clusters on one machine |
 //! | [`handshake`] | the handshake of an accepted connection: bounded, counted, logged |
 //!
 //! A client verifies the host of the address that it was given. Processes of the cluster verify the
@@ -19,6 +20,7 @@
 //! Not here: the metrics and health listener, which is always plain, and revocation: certificates
 //! are short-lived, and the list of CAs can be replaced.
 
+pub mod authority;
 pub mod config;
 
 mod certificate;

@@ -20,12 +20,15 @@ use crate::harness::{PATIENCE, exchange};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct Settings {
+pub(crate) struct Settings {
     listen: String,
     metrics_listen: String,
     greeting: String,
     peer_auth: PeerAuthConfig,
     tls: TlsConfig,
+    /// Who connects, as each service says of itself.
+    #[serde(skip, default = "peers")]
+    callers: Callers,
     runtime: RuntimeConfig,
     telemetry: TelemetryConfig,
 }
@@ -38,9 +41,21 @@ impl Default for Settings {
             greeting: "hello".into(),
             peer_auth: PeerAuthConfig::default(),
             tls: TlsConfig::default(),
+            callers: Callers::Peers,
             runtime: RuntimeConfig::default(),
             telemetry: TelemetryConfig::default(),
         }
+    }
+}
+
+fn peers() -> Callers {
+    Callers::Peers
+}
+
+impl Settings {
+    /// With certificates, for a port of `callers`.
+    pub(crate) fn secured(tls: TlsConfig, callers: Callers) -> Self {
+        Self { tls, callers, ..Self::default() }
     }
 }
 
@@ -56,7 +71,7 @@ impl ServiceConfig for Settings {
             listen: &self.listen,
             metrics_listen: &self.metrics_listen,
             protection: self.peer_auth.protection(&self.tls),
-            callers: Callers::Peers,
+            callers: self.callers,
         }
     }
 
@@ -78,7 +93,7 @@ impl ServiceConfig for Settings {
 }
 
 /// Stops itself at once, after having bound.
-struct Brief;
+pub(crate) struct Brief;
 
 impl Service for Brief {
     type Config = Settings;
