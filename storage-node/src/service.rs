@@ -13,7 +13,7 @@ use service_kit::datadir::create_private_dir;
 use service_kit::http::server::ServerLimits;
 use service_kit::launch::{Listeners, RunError, Service, ServiceContext};
 use service_kit::peer::gate::PeerGate;
-use service_kit::peer::{PeerClient, PeerConfig, PeerIdentity, ProcessRole, TcpConnector};
+use service_kit::peer::{PeerClient, PeerIdentity, ProcessRole};
 use service_kit::readiness::Readiness;
 use service_kit::ring_watch::{RingWatch, RingWatchConfig, RingWatchDeps, RingWatchMetrics};
 use service_kit::shutdown::Shutdown;
@@ -113,15 +113,8 @@ async fn identity_of(context: &Context) -> Result<Option<NodeId>, RunError> {
     let nobody = NodeId::random(&mut context.entropy.clone());
     let identity = PeerIdentity::new(nobody, Incarnation(0), ProcessRole::Router, None)
         .proven_by(context.peer_auth.clone());
-    let client = client(context, identity);
+    let client = context.peer_client(identity);
     Ok(learn_node(&client, &context.config.membership, &context.shutdown).await)
-}
-
-fn client(context: &Context, identity: PeerIdentity) -> PeerClient {
-    let metrics = context.peer_metrics.clone();
-    let connector = TcpConnector::secured_by(context.tls.clone());
-    let (config, clock) = (PeerConfig::default(), context.clock.clone());
-    PeerClient::with_connector(config, identity, clock, metrics, connector)
 }
 
 fn open_failure(error: &OpenError) -> RunError {
@@ -184,7 +177,7 @@ impl Parts {
         let identity =
             PeerIdentity::new(me, file.incarnation, ProcessRole::Storage, file.cluster_id)
                 .proven_by(context.peer_auth.clone());
-        let client = client(context, identity.clone());
+        let client = context.peer_client(identity.clone());
         let view: Arc<ArcSwapOption<ClusterView>> = Arc::default();
         let health = Arc::new(PeerHealth::new(metrics.peers.clone()));
         let peers = Peers::new(

@@ -21,8 +21,8 @@ use serde::de::DeserializeOwned;
 use crate::auth::reloaded::ReloadMetrics;
 use crate::config::{self, ConfigError, EXIT_CONFIG, Invalid, Override, Validate};
 use crate::metrics::{self, MetricsError};
-use crate::peer::PeerMetrics;
 use crate::peer::auth::{PeerAuth, PeerAuthConfig};
+use crate::peer::{PeerClient, PeerConfig, PeerIdentity, PeerMetrics, TcpConnector};
 use crate::readiness::Readiness;
 use crate::rng::OsEntropy;
 use crate::shutdown::Shutdown;
@@ -121,12 +121,11 @@ pub struct ServiceContext<C> {
     pub shutdown: Shutdown,
     /// How messages to and from peers are signed, for [`crate::peer::PeerIdentity`].
     pub peer_auth: PeerAuth,
-    /// The certificates of the listener and of calls to peers, for
-    /// [`crate::peer::TcpConnector::secured_by`].
+    /// The certificates of the listener and of calls to peers.
     pub tls: Tls,
     /// Metrics for [`crate::auth::reloaded::Reloaded`].
     pub reload_metrics: ReloadMetrics,
-    /// Metrics for [`crate::peer::PeerClient`].
+    /// Metrics of [`Self::peer_client`].
     pub peer_metrics: PeerMetrics,
     /// Metrics for [`crate::worker::Worker`].
     pub worker_metrics: WorkerMetrics,
@@ -166,6 +165,16 @@ impl<C: ServiceConfig> ServiceContext<C> {
             readiness: Readiness::new(&[listeners::LISTENING]),
             shutdown,
         })
+    }
+}
+
+impl<C> ServiceContext<C> {
+    /// A client for calls to peers in the name of `identity`, over TLS where peers speak it.
+    #[must_use]
+    pub fn peer_client(&self, identity: PeerIdentity) -> PeerClient {
+        let connector = TcpConnector::secured_by(self.tls.clone());
+        let (clock, metrics) = (self.clock.clone(), self.peer_metrics.clone());
+        PeerClient::with_connector(PeerConfig::default(), identity, clock, metrics, connector)
     }
 }
 

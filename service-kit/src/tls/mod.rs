@@ -107,9 +107,8 @@ impl Tls {
         let expires = IntGauge::new(
             "atoll_tls_certificate_expires_timestamp_seconds",
             "When the certificate in use, or one between it and its CA, expires.",
-        )
-        .map_err(crate::metrics::MetricsError::from)?;
-        registry.register(Box::new(expires.clone())).map_err(crate::metrics::MetricsError::from)?;
+        )?;
+        registry.register(Box::new(expires.clone()))?;
         expires.set(material.current().expires_s);
         Ok(Self(Some(Arc::new(Shared { material: Arc::new(material), cluster_name, expires }))))
     }

@@ -20,9 +20,7 @@ use service_kit::http::server::ServerLimits;
 use service_kit::launch::{CommonFlags, ServiceContext, run};
 use service_kit::metrics::encode;
 use service_kit::peer::gate::{PeerGate, require_peer};
-use service_kit::peer::{
-    PeerClient, PeerConfig, PeerIdentity, PeerRequest, ProcessRole, TcpConnector,
-};
+use service_kit::peer::{PeerIdentity, PeerRequest, ProcessRole};
 use service_kit::shutdown::Shutdown;
 use service_kit::tls::authority::{Authority, Issued};
 use service_kit::tls::config::{Callers, TlsConfig};
@@ -228,13 +226,8 @@ async fn a_certificate_that_names_nodes_speaks_for_these_alone() {
         let files = Files::new(&ca, &ca.issue(names, DAY).unwrap());
         let settings = Settings::secured(files.config(), Callers::Peers);
         let context = ServiceContext::new("caller", settings, Shutdown::new()).unwrap();
-        let caller = PeerClient::with_connector(
-            PeerConfig::default(),
-            PeerIdentity::new(NodeId(node), Incarnation(1), role, None),
-            context.clock.clone(),
-            context.peer_metrics.clone(),
-            TcpConnector::secured_by(context.tls.clone()),
-        );
+        let identity = PeerIdentity::new(NodeId(node), Incarnation(1), role, None);
+        let caller = context.peer_client(identity);
         let address = served.address.to_string();
         for _ in 0..2 {
             let request = PeerRequest {
