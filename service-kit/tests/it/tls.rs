@@ -130,11 +130,20 @@ fn client(
 
 /// `GET /hello`; the answer, or why there is none.
 async fn hello(address: SocketAddr, config: Arc<ClientConfig>) -> Result<String, String> {
+    send(address, config, b"GET /hello HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await
+}
+
+/// Everything that is answered to `bytes`, or why there is nothing.
+async fn send(
+    address: SocketAddr,
+    config: Arc<ClientConfig>,
+    bytes: &[u8],
+) -> Result<String, String> {
     let asking = async {
         let stream = TcpStream::connect(address).await?;
         let name = ServerName::try_from("atoll").unwrap();
         let mut stream = TlsConnector::from(config).connect(name, stream).await?;
-        stream.write_all(b"GET /hello HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await?;
+        stream.write_all(bytes).await?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await?;
         Ok::<_, std::io::Error>(answer)
@@ -199,7 +208,10 @@ async fn what_is_not_tls_is_closed_and_nobody_waits_for_who_says_nothing() {
         assert!(!answer.contains("HTTP"), "{answer}");
     }
     let good = client(&ca, None, &rustls::version::TLS13);
-    assert!(hello(served.address, good).await.unwrap().ends_with("hello"));
+    assert!(hello(served.address, Arc::clone(&good)).await.unwrap().ends_with("hello"));
+    // What is wrong inside is refused as on a plain port, problem and all.
+    let refused = send(served.address, good, b"GET /hello HTTP/1.1\r\nHost\r\n\r\n").await.unwrap();
+    assert!(refused.starts_with("HTTP/1.1 400") && refused.contains("\"status\":400"), "{refused}");
     let failed = "atoll_tls_handshakes_failed_total{listener=\"api\",reason=\"not_tls\"}";
     assert!(served.metric(failed).parse::<u64>().unwrap() >= 2, "{}", served.metric(failed));
     // Those that say nothing do not hold up the stop either.

@@ -82,6 +82,15 @@ fn certificates_and_their_ca_are_replaced_under_load_without_a_failed_request() 
     let shown = &failures[..failures.len().min(5)];
     assert!(failures.is_empty(), "{} of {done}: {shown:?}", failures.len());
 
+    // A value of many TLS records arrives whole, at routers and between hosts.
+    let http = Http::believing(Some(&cluster.ca_file()));
+    let key = format!("Bearer {}", cluster.admin_key());
+    let (key, large) = ([("authorization", key.as_str())], vec![b'x'; 1024 * 1024]);
+    let put = http.call("PUT", &cluster.object(1, "carts/large"), &key, &large);
+    assert_eq!(put.status, 204, "{}", put.text());
+    let got = http.call("GET", &cluster.object(3, "carts/large?r=3"), &key, b"");
+    assert!(got.status == 200 && got.body == large, "{} {}", got.status, got.body.len());
+
     // A process that knows nothing but the new certificates finds its place among the others.
     let scrape = Http::new();
     cluster.kill(2, Service::Storage);
