@@ -56,7 +56,7 @@ pub struct Reloaded<T> {
     paths: Vec<PathBuf>,
     read: Box<dyn Fn() -> Result<T, String> + Send + Sync>,
     current: ArcSwap<T>,
-    seen: Mutex<Fingerprint>,
+    seen: Mutex<Seen>,
     metrics: ReloadMetrics,
 }
 
@@ -97,7 +97,7 @@ impl<T: Send + Sync + 'static> Reloaded<T> {
             paths,
             read: Box::new(read),
             current: ArcSwap::from_pointee(current),
-            seen: Mutex::new(seen),
+            seen: Mutex::new(Seen { files: seen, stale: false }),
             metrics,
         })
     }
@@ -108,33 +108,33 @@ impl<T: Send + Sync + 'static> Reloaded<T> {
         self.current.load()
     }
 
-    /// Reads the file again where it has changed; says whether the content is a new one. Blocks.
+    /// Reads the file again where it has changed, or was of no use so far: a certificate may become
+    /// valid. Says whether the content is a new one. Blocks.
     pub fn check(&self) -> bool {
         // Taken before the content is read: a change in between is seen the next time.
         let now = Fingerprint::of_all(&self.paths);
-        let changed = {
-            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-            let missing = Fingerprint(Vec::new());
-            let now = now.as_ref().unwrap_or(&missing);
-            let changed = *seen != *now;
-            if changed {
-                seen.clone_from(now);
-            }
-            changed
-        };
-        if !changed {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let missing = Fingerprint(Vec::new());
+        let files = now.as_ref().unwrap_or(&missing);
+        let changed = seen.files != *files;
+        if !changed && !seen.stale {
             return false;
         }
+        seen.files.clone_from(files);
         let (name, stale) = (self.name, self.metrics.stale.with_label_values(&[self.name]));
         match now.and_then(|_| (self.read)()) {
             Ok(content) => {
                 self.current.store(Arc::new(content));
+                seen.stale = false;
                 stale.set(0);
                 self.metrics.reloads.with_label_values(&[name, "ok"]).inc();
                 tracing::info!(file = name, "a changed file is in use");
                 true
             }
+            // Told already.
+            Err(_) if !changed => false,
             Err(reason) => {
+                seen.stale = true;
                 stale.set(1);
                 self.metrics.reloads.with_label_values(&[name, "failed"]).inc();
                 tracing::error!(file = name, %reason, "a changed file is of no use; its last content stays");
@@ -162,6 +162,14 @@ impl<T> std::fmt::Debug for Reloaded<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Reloaded").field("name", &self.name).finish_non_exhaustive()
     }
+}
+
+/// What was last looked at.
+#[derive(Debug)]
+struct Seen {
+    files: Fingerprint,
+    /// Whether it was of no use.
+    stale: bool,
 }
 
 /// What tells one state of files from another.
@@ -218,6 +226,8 @@ pub(super) fn files_of(path: &Path) -> Result<Vec<PathBuf>, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
     use super::*;
 
     fn number(path: &Path) -> Result<u32, String> {
@@ -265,6 +275,28 @@ mod tests {
         }
         assert_eq!(metrics.reloads.with_label_values(&["n", "failed"]).get(), 3);
         assert_eq!(metrics.reloads.with_label_values(&["n", "ok"]).get(), 2);
+    }
+
+    #[test]
+    fn what_becomes_good_by_itself_is_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("n");
+        std::fs::write(&path, "1").unwrap();
+        let metrics = ReloadMetrics::register(&Registry::new()).unwrap();
+        let clock = Arc::new(AtomicU32::new(1));
+        let (now, file) = (Arc::clone(&clock), path.clone());
+        let read = move || match number(&file)? {
+            early if early > now.load(Ordering::SeqCst) => Err("not valid yet".to_owned()),
+            good => Ok(good),
+        };
+        let file = Reloaded::load_all("n", vec![path.clone()], read, metrics.clone()).unwrap();
+        std::fs::write(&path, "22").unwrap();
+        // The time, whether the content is new, what is in use.
+        for (time, new, used) in [(1, false, 1), (1, false, 1), (22, true, 22), (22, false, 22)] {
+            clock.store(time, Ordering::SeqCst);
+            assert_eq!((file.check(), **file.current()), (new, used), "at {time}");
+        }
+        assert_eq!(metrics.reloads.with_label_values(&["n", "failed"]).get(), 1, "told once");
     }
 
     #[test]

@@ -15,7 +15,8 @@
 //! Invariant: a handler behind a gate with keys never sees a message, nor the end of a body, whose
 //! signature was not checked; a message that is refused here was not acted upon.
 //!
-//! Not here: secrecy, and proof that an answer is the peer's. Whoever has a key may speak for any node.
+//! Not here: secrecy, and proof that an answer is the peer's, which are [`crate::tls`]. Whoever has a key
+//! may speak for any node.
 
 mod body;
 mod keyring;
