@@ -12,7 +12,8 @@
 //! A client verifies the host of the address that it was given. Processes of the cluster verify the
 //! cluster's name instead, in both directions: their addresses are loopback, numbers and names of
 //! pods, and any host of the cluster may be behind them. A certificate may besides name nodes, as
-//! `node-<id>.<cluster name>`: then it speaks for these alone, which [`crate::peer::gate`] holds.
+//! `node-<id>.<cluster name>`: then it speaks for these alone ([`PeerCertificate`]), which
+//! [`crate::peer::gate`] holds, and for gossip, whose messages name their sender inside, its receiver.
 //!
 //! Invariants: the last good files stay in use until better ones are there; whoever presents no
 //! certificate of the cluster's CA and name is not heard on a port of peers.
@@ -39,6 +40,7 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use crate::auth::reloaded::{ReloadMetrics, Reloaded};
 use crate::config::Invalid;
+use crate::http::error::{ErrorCode, Problem};
 use crate::launch::RunError;
 use crate::shutdown::Shutdown;
 use crate::time::Clock;
@@ -59,10 +61,16 @@ pub struct PeerCertificate {
 }
 
 impl PeerCertificate {
-    /// Whether it may speak for `node`.
-    #[must_use]
-    pub fn speaks_for(&self, node: NodeId) -> bool {
-        self.nodes.is_empty() || self.nodes.contains(&node)
+    /// Refuses a message of `node` for which it does not speak.
+    ///
+    /// # Errors
+    /// 401.
+    pub fn check(&self, node: NodeId) -> Result<(), Problem> {
+        if self.nodes.is_empty() || self.nodes.contains(&node) {
+            return Ok(());
+        }
+        tracing::warn!(%node, "a message of a node for which its certificate does not speak");
+        Err(Problem::new(ErrorCode::Unauthorized, "the certificate does not speak for this node"))
     }
 }
 

@@ -102,6 +102,48 @@ fn certificates_and_their_ca_are_replaced_under_load_without_a_failed_request() 
     });
 }
 
+#[test]
+fn a_host_with_the_certificate_of_another_node_is_refused() {
+    let scene = secure_scene(2);
+    let cluster = &scene.cluster;
+    let status: serde_json::Value = serde_json::from_str(&cluster.atoll_ok(&[
+        "status",
+        "--json",
+        "--api-key",
+        &cluster.admin_key(),
+    ]))
+    .unwrap();
+    let members = status.to_string();
+    let first = status["members"].as_array().and_then(|members| {
+        members.iter().find(|member| member["name"] == "host-1")?["node"].as_str()
+    });
+    let first = first.unwrap_or_else(|| panic!("no host-1 in {members}"));
+    let old = std::fs::read_to_string(cluster.ca_file()).unwrap();
+    let authority = Authority::new("the next", DAY).unwrap();
+    write(cluster, "ca.crt", &format!("{old}{}", authority.pem()));
+    reloaded(cluster, 1.0);
+    // Both hosts read the same files here: the second one now shows the certificate of the first.
+    let name = format!("node-{first}.atoll");
+    let names = [&NAMES as &[&str], &[&name]].concat();
+    let host = authority.issue(&names, DAY).unwrap();
+    write(cluster, "tls.key", &host.key_pem);
+    write(cluster, "tls.crt", &host.cert_pem);
+    reloaded(cluster, 2.0);
+    for service in [Service::Membership, Service::Storage] {
+        cluster.kill(2, service);
+        cluster.revive(2, service);
+    }
+    let gossip = "atoll_membership_gossip_refused_total{reason=\"unauthorized\"}";
+    let others = "atoll_peer_refused_total{code=\"unauthorized\"}";
+    eventually("the first host refuses the second", RELOAD, || {
+        metric(&cluster.http, cluster, 1, 21, gossip) > 0.0
+            && METRICS.iter().any(|offset| {
+                metric(&cluster.http, cluster, 1, *offset, others) > 0.0
+                    || metric(&cluster.http, cluster, 2, *offset, others) > 0.0
+            })
+    });
+}
+
 /// `curl` with these arguments: its exit code, and the status that it saw.
 fn curl(args: &[&str]) -> (i32, String) {
     let output = Command::new("curl")
