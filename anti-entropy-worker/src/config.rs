@@ -11,6 +11,7 @@ use service_kit::config::{Invalid, Validate};
 use service_kit::launch::{BaseSettings, RuntimeConfig, ServiceConfig};
 use service_kit::peer::auth::PeerAuthConfig;
 use service_kit::telemetry::TelemetryConfig;
+use service_kit::tls::config::{Callers, TlsConfig};
 
 use crate::limits::{
     EXCHANGE_INTERVAL_S_DEFAULT, EXCHANGE_INTERVAL_S_MAX, EXCHANGE_INTERVAL_S_MIN,
@@ -39,6 +40,8 @@ pub struct WorkerConfig {
     pub limits: LimitSettings,
     /// How peers are known.
     pub peer_auth: PeerAuthConfig,
+    /// What is encrypted.
+    pub tls: TlsConfig,
     /// The `[runtime]` table.
     pub runtime: RuntimeConfig,
     /// The `[telemetry]` table.
@@ -65,6 +68,7 @@ impl Default for WorkerConfig {
             tombstone_grace_s: TOMBSTONE_GRACE_MS_DEFAULT / 1000,
             limits: LimitSettings::default(),
             peer_auth: PeerAuthConfig::default(),
+            tls: TlsConfig::default(),
             runtime: RuntimeConfig::default(),
             telemetry: TelemetryConfig::default(),
         }
@@ -129,12 +133,17 @@ impl ServiceConfig for WorkerConfig {
         BaseSettings {
             listen: &self.listen,
             metrics_listen: &self.metrics_listen,
-            protection: self.peer_auth.protection(),
+            protection: self.peer_auth.protection(&self.tls),
+            callers: Callers::Peers,
         }
     }
 
     fn peer_auth(&self) -> &PeerAuthConfig {
         &self.peer_auth
+    }
+
+    fn tls(&self) -> &TlsConfig {
+        &self.tls
     }
 
     fn runtime(&self) -> &RuntimeConfig {

@@ -13,7 +13,7 @@ use dynamo_core::wire::ring::RING_PATH;
 use service_kit::http::server::ServerLimits;
 use service_kit::launch::{Listeners, RunError, Service, ServiceContext};
 use service_kit::peer::gate::PeerGate;
-use service_kit::peer::{PeerClient, PeerConfig, PeerIdentity, ProcessRole};
+use service_kit::peer::{PeerClient, PeerIdentity, ProcessRole};
 use service_kit::ring_watch::{RingWatch, RingWatchConfig, RingWatchDeps, RingWatchMetrics};
 use service_kit::shutdown::Shutdown;
 use tokio::sync::Notify;
@@ -84,7 +84,7 @@ impl Parts {
         let config = &context.config;
         let (me, clock) = (identity.node(), context.clock.clone());
         let metrics = Metrics::register(&context.registry)?;
-        let client = client(context, identity.clone());
+        let client = context.peer_client(identity.clone());
         let view: Arc<ArcSwapOption<ClusterView>> = Arc::default();
         let wake = Arc::new(Notify::new());
         let reach = Arc::new(Reach::new(Arc::clone(&wake)));
@@ -249,11 +249,12 @@ async fn identity_of(
     let me = match known {
         Some(node) => node,
         None => {
-            // Nobody yet: the agent is asked under a name that is thrown away.
+            // Nobody yet: the agent is asked under a name that is thrown away, and as what may have
+            // any.
             let nobody = NodeId::random(&mut context.entropy.clone());
-            let identity = PeerIdentity::new(nobody, Incarnation(0), ProcessRole::Worker, None)
+            let identity = PeerIdentity::new(nobody, Incarnation(0), ProcessRole::Router, None)
                 .proven_by(context.peer_auth.clone());
-            let client = client(context, identity);
+            let client = context.peer_client(identity);
             let agent = &context.config.membership;
             match learn_node(&client, agent, &context.shutdown).await {
                 Some(node) => node,
@@ -270,11 +271,6 @@ async fn identity_of(
     let identity = PeerIdentity::new(me, incarnation, ProcessRole::Worker, cluster)
         .proven_by(context.peer_auth.clone());
     Ok(Some((Arc::new(progress), identity)))
-}
-
-fn client(context: &Context, identity: PeerIdentity) -> PeerClient {
-    let metrics = context.peer_metrics.clone();
-    PeerClient::new(PeerConfig::default(), identity, context.clock.clone(), metrics)
 }
 
 fn refused(error: &ProgressError) -> RunError {

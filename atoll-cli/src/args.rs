@@ -1,5 +1,7 @@
 //! What can be typed.
 
+use std::path::PathBuf;
+
 use atoll_client::Mode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -61,6 +63,10 @@ pub struct Global {
     /// API key to present.
     #[arg(long, value_name = "KEY", env = "ATOLL_API_KEY", hide_env_values = true, global = true)]
     pub api_key: Option<String>,
+
+    /// PEM file with the CA of https:// endpoints; nobody else is believed.
+    #[arg(long, value_name = "FILE", env = "ATOLL_CA_FILE", global = true)]
+    pub ca: Option<PathBuf>,
 }
 
 /// Which way requests for objects take.

@@ -6,9 +6,11 @@ use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::header::{AUTHORIZATION, HOST};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use crate::driver::BenchError;
+use crate::tls::Tls;
 
 /// An answer, reduced to what a benchmark looks at.
 #[derive(Debug, Clone)]
@@ -28,15 +30,17 @@ pub struct Reply {
 pub struct Connection {
     target: String,
     authorization: Option<String>,
+    tls: Option<Tls>,
     sender: Option<SendRequest<Full<Bytes>>>,
 }
 
 impl Connection {
-    /// A connection to `target` that presents `api_key`, opened at the first request.
+    /// A connection to `target` that presents `api_key`, over `tls` where given, opened at the first
+    /// request.
     #[must_use]
-    pub fn new(target: &str, api_key: Option<&str>) -> Self {
+    pub fn new(target: &str, api_key: Option<&str>, tls: Option<Tls>) -> Self {
         let authorization = api_key.map(|key| format!("Bearer {key}"));
-        Self { target: target.to_owned(), authorization, sender: None }
+        Self { target: target.to_owned(), authorization, tls, sender: None }
     }
 
     /// Sends one request and reads the whole answer.
@@ -87,12 +91,23 @@ impl Connection {
         if self.sender.as_ref().is_none_or(SendRequest::is_closed) {
             let stream = TcpStream::connect(&self.target).await.map_err(BenchError::connection)?;
             stream.set_nodelay(true).map_err(BenchError::connection)?;
-            let (sender, connection) =
-                handshake(TokioIo::new(stream)).await.map_err(BenchError::connection)?;
-            // The task ends with the connection; its error reaches us through the sender.
-            tokio::spawn(connection);
-            self.sender = Some(sender);
+            self.sender = Some(match &self.tls {
+                None => speak(stream).await?,
+                Some(tls) => speak(tls.secure(&self.target, stream).await?).await?,
+            });
         }
         self.sender.as_mut().ok_or_else(|| BenchError::Connection("no connection".to_owned()))
     }
+}
+
+/// Begins to speak HTTP.
+async fn speak<S>(stream: S) -> Result<SendRequest<Full<Bytes>>, BenchError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (sender, connection) =
+        handshake(TokioIo::new(stream)).await.map_err(BenchError::connection)?;
+    // The task ends with the connection; its error reaches us through the sender.
+    tokio::spawn(connection);
+    Ok(sender)
 }

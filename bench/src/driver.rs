@@ -13,6 +13,7 @@ use crate::connection::{Connection, Reply};
 use crate::options::Options;
 use crate::processes::usage;
 use crate::report::{Report, Tally};
+use crate::tls::Tls;
 use crate::workload::{Operation, Workload};
 
 /// Pause after a failed request, so that a dead server does not turn the generator into a spinner.
@@ -27,6 +28,9 @@ pub enum BenchError {
     /// A connection failed.
     #[error("connection: {0}")]
     Connection(String),
+    /// The file of the CA is of no use.
+    #[error("--ca: {0}")]
+    Ca(String),
     /// Writing the keys before the run failed.
     #[error("preload: {0}")]
     Preload(String),
@@ -44,6 +48,7 @@ impl BenchError {
 /// What the clients of a run share.
 struct Shared {
     options: Options,
+    tls: Option<Tls>,
     /// The last context known of each key, by key number. `None`: read before the next put.
     contexts: Vec<Mutex<Option<String>>>,
     start: Instant,
@@ -55,13 +60,15 @@ struct Shared {
 /// Runs the benchmark that `options` describe.
 ///
 /// # Errors
-/// [`BenchError`] where keys cannot be written before the run. Failures during the run are part
+/// [`BenchError`] where the CA is of no use or keys cannot be written before the run. Failures during the run are part
 /// of the report.
 pub async fn run(options: Options) -> Result<Report, BenchError> {
     let contexts = (0..options.keys).map(|_| Mutex::new(None)).collect();
     let now = Instant::now();
+    let tls = options.ca.as_deref().map(Tls::new).transpose()?;
     let mut shared = Shared {
         options,
+        tls,
         contexts,
         start: now,
         measure_from: now,
@@ -176,7 +183,11 @@ impl Client {
         let targets = &shared.options.targets;
         let target = &targets[number as usize % targets.len()];
         Self {
-            connection: Connection::new(target, shared.options.api_key.as_deref()),
+            connection: Connection::new(
+                target,
+                shared.options.api_key.as_deref(),
+                shared.tls.clone(),
+            ),
             workload: Workload::new(&shared.options, number),
         }
     }

@@ -13,6 +13,7 @@
 //! | [`options`] | what to measure |
 //! | [`workload`] | which operation on which key with which bytes |
 //! | [`connection`] | one keep-alive connection to a router |
+//! | [`tls`] | the same inside TLS |
 //! | [`driver`] | the loops |
 //! | [`processes`] | CPU and memory of the server processes |
 //! | [`report`] | the results, for people and as JSON |
@@ -24,6 +25,7 @@ pub mod driver;
 pub mod options;
 pub mod processes;
 pub mod report;
+pub mod tls;
 pub mod workload;
 
 pub use driver::{BenchError, run};

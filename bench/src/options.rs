@@ -1,6 +1,7 @@
 //! What to measure, as command-line options.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -44,6 +45,10 @@ pub struct Options {
     #[arg(skip)]
     #[serde(skip)]
     pub api_key: Option<String>,
+    /// PEM file with the CA of the targets; with it they are spoken to over TLS.
+    #[arg(skip)]
+    #[serde(skip)]
+    pub ca: Option<PathBuf>,
     /// Query string for reads, e.g. `r=1`.
     #[arg(long, default_value = "")]
     pub read_query: String,

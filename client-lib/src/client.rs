@@ -19,6 +19,9 @@ use crate::transport::endpoints::Endpoints;
 use crate::transport::exchange::{Answer, Http, Request};
 use crate::transport::probe::probe_suspects;
 
+/// How endpoints begin that are spoken to over TLS.
+const HTTPS: &str = "https://";
+
 /// Which way calls on objects take (paper sections 4.5 and 6.4). Calls on the cluster and on
 /// bucket properties always go to a router.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -42,6 +45,7 @@ pub struct ClientBuilder {
     mode: Mode,
     timeout: Duration,
     api_key: Option<String>,
+    ca: Option<Vec<u8>>,
 }
 
 impl Default for ClientBuilder {
@@ -51,13 +55,14 @@ impl Default for ClientBuilder {
             mode: Mode::default(),
             timeout: TIMEOUT_DEFAULT,
             api_key: None,
+            ca: None,
         }
     }
 }
 
 impl ClientBuilder {
-    /// The routers: `http://host:port` or `host:port`, in any order. At least one; name several,
-    /// so that calls survive the loss of a host.
+    /// The routers: `http://host:port`, `https://host:port` or `host:port` (in clear), in any order.
+    /// At least one; name several, so that calls survive the loss of a host.
     pub fn endpoints<S: Into<String>>(mut self, urls: impl IntoIterator<Item = S>) -> Self {
         self.endpoints = urls.into_iter().map(Into::into).collect();
         self
@@ -81,11 +86,17 @@ impl ClientBuilder {
         self
     }
 
+    /// The CAs, in PEM, whose certificates `https://` routers have. Nobody else is believed.
+    pub fn ca_pem(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.ca = Some(pem.into());
+        self
+    }
+
     /// Builds the client. Nothing is sent yet; an unreachable cluster shows with the first call.
     ///
     /// # Errors
-    /// [`Error::Config`]: no endpoint, one that is no HTTP URL, a timeout out of range, or no
-    /// tokio runtime to run in.
+    /// [`Error::Config`]: no endpoint, one that is no HTTP URL, `https://` without a CA, a timeout
+    /// out of range, or no tokio runtime to run in.
     pub fn build(self) -> Result<Client, Error> {
         let runtime = tokio::runtime::Handle::try_current()
             .map_err(|_| Error::Config("must be built within a tokio runtime".to_owned()))?;
@@ -98,7 +109,11 @@ impl ClientBuilder {
             .iter()
             .map(|text| base_url(text).map(Arc::from))
             .collect::<Result<Vec<Arc<str>>, Error>>()?;
-        let http = Http::new(self.api_key.as_deref())?;
+        if self.ca.is_none() && bases.iter().any(|base| base.starts_with(HTTPS)) {
+            let reason = "https:// needs the CA of the routers, nobody else is believed";
+            return Err(Error::Config(reason.to_owned()));
+        }
+        let http = Http::new(self.api_key.as_deref(), self.ca.as_deref())?;
         let endpoints = Arc::new(Endpoints::new(bases));
         let caller = Arc::new(Caller::new(http.clone(), Arc::clone(&endpoints)));
         let probes = probe_suspects(Arc::downgrade(&endpoints), http, caller.suspect());
@@ -236,13 +251,13 @@ fn check_timeout(timeout: Duration) -> Result<(), Error> {
     Err(Error::Config(format!("the timeout must be 1 ms to {} s", TIMEOUT_MAX.as_secs())))
 }
 
-/// `http://host:port` of an endpoint as people write it.
+/// `http://host:port` or `https://host:port` of an endpoint as people write it.
 fn base_url(text: &str) -> Result<String, Error> {
     let bad = |reason: &str| Error::Config(format!("endpoint \"{text}\" {reason}"));
     let full = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
     let url = reqwest::Url::parse(&full).map_err(|_| bad("is not a URL"))?;
-    if url.scheme() != "http" {
-        return Err(bad("must start with http://"));
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(bad("must start with http:// or https://"));
     }
     if url.host_str().is_none_or(str::is_empty) {
         return Err(bad("has no host"));
@@ -268,11 +283,12 @@ mod tests {
             ("http://atoll", "http://atoll"),
             ("localhost:7700", "http://localhost:7700"),
             ("[::1]:7700", "http://[::1]:7700"),
+            ("https://atoll:7700", "https://atoll:7700"),
         ];
         for (text, base) in good {
             assert_eq!(base_url(text).unwrap(), base);
         }
-        for text in ["", "https://a:1", "http://", "http://a/b", "http://u:p@a", "ftp://a", "a b"] {
+        for text in ["", "ws://a:1", "http://", "http://a/b", "http://u:p@a", "ftp://a", "a b"] {
             assert!(matches!(base_url(text), Err(Error::Config(_))), "{text}");
         }
     }
@@ -283,6 +299,7 @@ mod tests {
         assert!(Client::builder().endpoints(none).build().is_err());
         let long = Client::builder().endpoints(["a:1"]).timeout(Duration::from_secs(61));
         assert!(long.build().is_err());
+        assert!(Client::builder().endpoints(["https://a:1"]).build().is_err(), "without a CA");
         assert!(Client::builder().endpoints(["a:1"]).build().is_ok());
     }
 

@@ -16,6 +16,7 @@ use service_kit::config::{Invalid, Validate, checks};
 use service_kit::launch::{BaseSettings, RuntimeConfig, ServiceConfig};
 use service_kit::peer::auth::PeerAuthConfig;
 use service_kit::telemetry::TelemetryConfig;
+use service_kit::tls::config::{Callers, TlsConfig};
 
 /// Seeds that may be listed; more help nobody, as any one is enough.
 const SEEDS_MAX: usize = 64;
@@ -113,6 +114,8 @@ pub struct Config {
     pub join: JoinConfig,
     /// How peers are known.
     pub peer_auth: PeerAuthConfig,
+    /// What is encrypted.
+    pub tls: TlsConfig,
     /// The `[runtime]` table.
     pub runtime: RuntimeConfig,
     /// The `[telemetry]` table.
@@ -135,6 +138,7 @@ impl Default for Config {
             founding: FoundingConfig::default(),
             join: JoinConfig::default(),
             peer_auth: PeerAuthConfig::default(),
+            tls: TlsConfig::default(),
             runtime: RuntimeConfig::default(),
             telemetry: TelemetryConfig::default(),
         }
@@ -199,12 +203,17 @@ impl ServiceConfig for Config {
         BaseSettings {
             listen: &self.listen,
             metrics_listen: &self.metrics_listen,
-            protection: self.peer_auth.protection(),
+            protection: self.peer_auth.protection(&self.tls),
+            callers: Callers::Peers,
         }
     }
 
     fn peer_auth(&self) -> &PeerAuthConfig {
         &self.peer_auth
+    }
+
+    fn tls(&self) -> &TlsConfig {
+        &self.tls
     }
 
     fn runtime(&self) -> &RuntimeConfig {

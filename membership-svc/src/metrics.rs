@@ -6,9 +6,10 @@ use service_kit::http::error::ErrorCode;
 use service_kit::metrics::MetricsError;
 
 /// Why gossip is refused as a whole; what is wrong with a body has further codes.
-const GOSSIP_CODES: [ErrorCode; 7] = [
+const GOSSIP_CODES: [ErrorCode; 8] = [
     ErrorCode::BadJson,
     ErrorCode::DigestMismatch,
+    ErrorCode::Unauthorized,
     ErrorCode::ProtocolVersion,
     ErrorCode::WrongCluster,
     ErrorCode::StaleIncarnation,

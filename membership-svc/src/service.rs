@@ -12,7 +12,7 @@ use service_kit::config::Override;
 use service_kit::http::server::ServerLimits;
 use service_kit::launch::{self, CommonFlags, Listeners, RunError, Service, ServiceContext};
 use service_kit::peer::gate::PeerGate;
-use service_kit::peer::{PeerClient, PeerConfig, PeerIdentity, ProcessRole};
+use service_kit::peer::{PeerIdentity, ProcessRole};
 
 use crate::agent::{Agent, Parts};
 use crate::api;
@@ -121,8 +121,7 @@ pub async fn run(context: ServiceContext<Config>, listeners: Listeners) -> Resul
         ring = %view.version(),
         "membership agent starts"
     );
-    let (clock, metrics) = (context.clock.clone(), context.peer_metrics.clone());
-    let client = PeerClient::new(PeerConfig::default(), peer_identity.clone(), clock, metrics);
+    let client = context.peer_client(peer_identity.clone());
     let gate = PeerGate::register(peer_identity.clone(), context.clock.clone(), &context.registry)?;
     let agent = Agent::new(Parts {
         view,

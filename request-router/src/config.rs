@@ -10,6 +10,7 @@ use service_kit::launch::{BaseSettings, RuntimeConfig, ServiceConfig};
 use service_kit::limits::BODY_BUDGET_BYTES;
 use service_kit::peer::auth::PeerAuthConfig;
 use service_kit::telemetry::TelemetryConfig;
+use service_kit::tls::config::{Callers, TlsConfig};
 
 use crate::limits::{ADMIN_REQUESTS_IN_FLIGHT_MAX, LONG_POLLS_MAX, REQUESTS_IN_FLIGHT_MAX};
 
@@ -38,6 +39,8 @@ pub struct RouterConfig {
     pub auth: AuthConfig,
     /// How peers are known.
     pub peer_auth: PeerAuthConfig,
+    /// What is encrypted.
+    pub tls: TlsConfig,
     /// Threads, drain, ports file.
     pub runtime: RuntimeConfig,
     /// Logs and traces.
@@ -72,6 +75,7 @@ impl Default for RouterConfig {
             limits: LimitsConfig::default(),
             auth: AuthConfig::default(),
             peer_auth: PeerAuthConfig::default(),
+            tls: TlsConfig::default(),
             runtime: RuntimeConfig::default(),
             telemetry: TelemetryConfig::default(),
         }
@@ -114,11 +118,16 @@ impl ServiceConfig for RouterConfig {
             listen: &self.listen,
             metrics_listen: &self.metrics_listen,
             protection: self.auth.protection(),
+            callers: Callers::Clients,
         }
     }
 
     fn peer_auth(&self) -> &PeerAuthConfig {
         &self.peer_auth
+    }
+
+    fn tls(&self) -> &TlsConfig {
+        &self.tls
     }
 
     fn runtime(&self) -> &RuntimeConfig {

@@ -17,7 +17,7 @@ use service_kit::http::fallback::with_fallbacks;
 use service_kit::http::server::ServerLimits;
 use service_kit::launch::{RunError, Service, ServiceContext};
 use service_kit::metrics::HttpMetrics;
-use service_kit::peer::{PeerClient, PeerConfig, PeerIdentity, ProcessRole};
+use service_kit::peer::{PeerIdentity, ProcessRole};
 use service_kit::ring_watch::{RingWatch, RingWatchConfig, RingWatchDeps, RingWatchMetrics};
 
 use crate::audit::{Changes, enter_changes};
@@ -86,12 +86,7 @@ fn assemble(context: &ServiceContext<RouterConfig>, http: HttpMetrics) -> Result
     let identity = PeerIdentity::new(me, Incarnation(0), ProcessRole::Router, None)
         .proven_by(context.peer_auth.clone());
     let clock = context.clock.clone();
-    let peers = PeerClient::new(
-        PeerConfig::default(),
-        identity,
-        clock.clone(),
-        context.peer_metrics.clone(),
-    );
+    let peers = context.peer_client(identity);
     let mut watched = RingWatchConfig::new(vec![config.membership.clone()], RING_PATH);
     watched.cache_file = cache_file;
     let deps = RingWatchDeps {

@@ -14,6 +14,7 @@
 //! | [`auth`] | API keys of clients, and files that are read again when they change |
 //! | [`audit`] | who changed what, as a chain of lines |
 //! | [`peer`] | calls between processes: identity, pool, deadlines, what is known of the outcome |
+//! | [`tls`] | certificates that are replaced while the process runs, handshakes with limits |
 //! | [`ring_watch`] | the newest snapshot of something that is long-polled, cached on disk |
 //! | [`readiness`], [`shutdown`], [`worker`] | the life of a process and its background jobs |
 //! | [`datadir`], [`launch`] | private files, and the `main` that all services share |
@@ -33,5 +34,6 @@ pub mod rng;
 pub mod shutdown;
 pub mod telemetry;
 pub mod time;
+pub mod tls;
 pub mod window;
 pub mod worker;

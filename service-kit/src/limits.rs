@@ -28,6 +28,20 @@ pub const PEER_HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Header lines of a request; more: 431 and close.
 pub const HEADERS_MAX: usize = 64;
 
+/// Time for a TLS handshake: two round trips and a signature; beyond it the connection is closed.
+pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// TLS handshakes of one listener at once, a quarter of its connections: each holds buffers and ends
+/// in a signature. Beyond it a connection is closed at once.
+pub const TLS_HANDSHAKES_MAX: usize = 1024;
+
+/// Shortest time between two log lines about failed handshakes of one listener; those in between
+/// are counted, so that a port scan does not fill a disk.
+pub const TLS_FAILURES_LOG_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Bytes of a file of certificates or of a private key; larger ones are a mistake in the path.
+pub const TLS_FILE_BYTES_MAX: u64 = 1024 * 1024;
+
 /// Requests on one client connection before it is closed, so that clients spread anew.
 pub const CLIENT_REQUESTS_PER_CONNECTION_MAX: u64 = 100_000;
 
@@ -105,6 +119,9 @@ pub const WATCH_RETRY: Duration = Duration::from_millis(500);
 
 /// Bytes of a secret file; larger ones are a mistake in the path.
 pub const SECRET_FILE_BYTES_MAX: u64 = 64 * 1024;
+
+/// Time for one batch of spans to reach the collector; later it is dropped.
+pub const TELEMETRY_SEND_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Time the trace exporter may take to send what is left when the process stops.
 pub const TELEMETRY_FLUSH_TIMEOUT: Duration = Duration::from_secs(3);

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::propagation::TextMapPropagator;
 use opentelemetry::trace::{TraceContextExt, TracerProvider as _};
-use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig};
+use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
@@ -22,7 +22,8 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::config::{Invalid, Validate};
-use crate::limits::TELEMETRY_FLUSH_TIMEOUT;
+use crate::limits::{TELEMETRY_FLUSH_TIMEOUT, TELEMETRY_SEND_TIMEOUT};
+use crate::tls::plain_client;
 
 /// The variable that overrules the configured log level.
 pub const LOG_VARIABLE: &str = "ATOLL_LOG";
@@ -155,6 +156,20 @@ fn endpoint(config: &TelemetryConfig) -> Option<String> {
     (!base.is_empty()).then(|| format!("{base}/v1/traces"))
 }
 
+/// Made by us, so that the library does not look for a provider of cryptography and for the CAs of
+/// the machine: the collector is spoken to in clear. On a thread of its own, as it blocks.
+fn exporter_client() -> Result<reqwest::blocking::Client, TelemetryError> {
+    let build = || {
+        let tls = plain_client(None)?;
+        let builder = reqwest::blocking::Client::builder().tls_backend_preconfigured(tls);
+        let built = builder.timeout(TELEMETRY_SEND_TIMEOUT).build();
+        built.map_err(|error| error.to_string())
+    };
+    let built = std::thread::spawn(build).join();
+    let built = built.unwrap_or_else(|_| Err("the client was not built".to_owned()));
+    built.map_err(TelemetryError::Exporter)
+}
+
 fn tracer_provider(
     endpoint: &str,
     ratio: f64,
@@ -162,6 +177,7 @@ fn tracer_provider(
 ) -> Result<SdkTracerProvider, TelemetryError> {
     let exporter = SpanExporter::builder()
         .with_http()
+        .with_http_client(exporter_client()?)
         .with_protocol(Protocol::HttpBinary)
         .with_endpoint(endpoint)
         .build()

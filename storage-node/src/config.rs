@@ -13,6 +13,7 @@ use service_kit::config::{Invalid, Secret, Validate, checks};
 use service_kit::launch::{BaseSettings, RuntimeConfig, ServiceConfig};
 use service_kit::peer::auth::PeerAuthConfig;
 use service_kit::telemetry::TelemetryConfig;
+use service_kit::tls::config::{Callers, TlsConfig};
 
 use crate::limits::{
     COORDINATED_MAX_DEFAULT, REPLICA_MESSAGES_MAX_DEFAULT, SCRUB_INTERVAL_S_DEFAULT,
@@ -60,6 +61,8 @@ pub struct StorageConfig {
     pub background: BackgroundSettings,
     /// How peers are known.
     pub peer_auth: PeerAuthConfig,
+    /// What is encrypted.
+    pub tls: TlsConfig,
     /// The `[runtime]` table.
     pub runtime: RuntimeConfig,
     /// The `[telemetry]` table.
@@ -167,6 +170,7 @@ impl Default for StorageConfig {
             limits: LimitSettings::default(),
             background: BackgroundSettings::default(),
             peer_auth: PeerAuthConfig::default(),
+            tls: TlsConfig::default(),
             runtime: RuntimeConfig::default(),
             telemetry: TelemetryConfig::default(),
         }
@@ -247,12 +251,17 @@ impl ServiceConfig for StorageConfig {
         BaseSettings {
             listen: &self.listen,
             metrics_listen: &self.metrics_listen,
-            protection: self.peer_auth.protection(),
+            protection: self.peer_auth.protection(&self.tls),
+            callers: Callers::Peers,
         }
     }
 
     fn peer_auth(&self) -> &PeerAuthConfig {
         &self.peer_auth
+    }
+
+    fn tls(&self) -> &TlsConfig {
+        &self.tls
     }
 
     fn runtime(&self) -> &RuntimeConfig {

@@ -13,7 +13,7 @@ use service_kit::datadir::create_private_dir;
 use service_kit::http::server::ServerLimits;
 use service_kit::launch::{Listeners, RunError, Service, ServiceContext};
 use service_kit::peer::gate::PeerGate;
-use service_kit::peer::{PeerClient, PeerConfig, PeerIdentity, ProcessRole};
+use service_kit::peer::{PeerClient, PeerIdentity, ProcessRole};
 use service_kit::readiness::Readiness;
 use service_kit::ring_watch::{RingWatch, RingWatchConfig, RingWatchDeps, RingWatchMetrics};
 use service_kit::shutdown::Shutdown;
@@ -109,17 +109,12 @@ async fn identity_of(context: &Context) -> Result<Option<NodeId>, RunError> {
     if let Some(file) = known {
         return Ok(Some(file.node_id));
     }
-    // Nobody yet: the agent is asked under a name that is thrown away.
+    // Nobody yet: the agent is asked under a name that is thrown away, and as what may have any.
     let nobody = NodeId::random(&mut context.entropy.clone());
-    let identity = PeerIdentity::new(nobody, Incarnation(0), ProcessRole::Storage, None)
+    let identity = PeerIdentity::new(nobody, Incarnation(0), ProcessRole::Router, None)
         .proven_by(context.peer_auth.clone());
-    let client = client(context, identity);
+    let client = context.peer_client(identity);
     Ok(learn_node(&client, &context.config.membership, &context.shutdown).await)
-}
-
-fn client(context: &Context, identity: PeerIdentity) -> PeerClient {
-    let metrics = context.peer_metrics.clone();
-    PeerClient::new(PeerConfig::default(), identity, context.clock.clone(), metrics)
 }
 
 fn open_failure(error: &OpenError) -> RunError {
@@ -182,7 +177,7 @@ impl Parts {
         let identity =
             PeerIdentity::new(me, file.incarnation, ProcessRole::Storage, file.cluster_id)
                 .proven_by(context.peer_auth.clone());
-        let client = client(context, identity.clone());
+        let client = context.peer_client(identity.clone());
         let view: Arc<ArcSwapOption<ClusterView>> = Arc::default();
         let health = Arc::new(PeerHealth::new(metrics.peers.clone()));
         let peers = Peers::new(

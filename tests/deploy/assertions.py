@@ -1,5 +1,6 @@
 """What must hold of every rendering, whatever the values."""
 
+import pathlib
 import re
 
 import yaml
@@ -185,7 +186,8 @@ def volumes(r: Rendered, sources: Sources) -> None:
     assert sorted(parts) == ["membership", "router", "storage", "worker"], parts
     only = [c["name"] for c in r.containers().values() for m in c["volumeMounts"] if m["name"] == "cluster-secret"]
     assert only == ["storage-node"], f"the cluster's secret is mounted by {only}"
-    for name, wanted in [("auth", ["request-router"]), ("peer-auth", list(r.containers()))]:
+    everybody = list(r.containers())
+    for name, wanted in [("auth", ["request-router"]), ("peer-auth", everybody), ("tls", everybody)]:
         having = [c["name"] for c in r.containers().values() for m in c["volumeMounts"] if m["name"] == name]
         assert having in ([], wanted), f"{name} is mounted by {having}"
         assert bool(having) == (name in known), f"the volume {name} and its mounts go together"
@@ -194,6 +196,38 @@ def volumes(r: Rendered, sources: Sources) -> None:
         name = volume.get("configMap", {}).get("name")
         if name and name.endswith("-config"):
             assert ("ConfigMap", name) in own, name
+
+
+def scheme(r: Rendered) -> str:
+    """How URLs of routers begin."""
+    return "https" if any(v["name"] == "tls" for v in r.pod()["spec"]["volumes"]) else "http"
+
+
+def encryption(r: Rendered, sources: Sources) -> None:
+    """Where TLS is on, every process has it and finds its files, and whoever asks as an administrator has the CA alone."""
+    on = scheme(r) == "https"
+    for o in r.of("Service"):
+        assert {p["appProtocol"] for p in o["spec"]["ports"]} == {scheme(r)}, o["metadata"]["name"]
+    for name, pod in r.helper_pods():
+        (container,) = pod["spec"]["containers"]
+        (endpoint,) = [a.removeprefix("--endpoint=") for a in container["args"] if a.startswith("--endpoint=")]
+        assert all(e.startswith(f"{scheme(r)}://") for e in endpoint.split(",")), (name, endpoint)
+        given = {e["name"]: e.get("value") for e in container.get("env", [])}
+        assert ("ATOLL_CA_FILE" in given) == on, (name, given)
+        if on:
+            (mount,), (volume,) = container["volumeMounts"], pod["spec"]["volumes"]
+            assert mount["name"] == volume["name"] == "tls" and given["ATOLL_CA_FILE"] == f"{mount['mountPath']}/ca.crt", name
+            assert [i["key"] for i in volume["secret"]["items"]] == ["ca.crt"], f"{name} has more than the CA"
+    if not any(o["metadata"]["name"].endswith("-config") for o in r.of("ConfigMap")):
+        return
+    (volume,) = [v for v in r.pod()["spec"]["volumes"] if v["name"] == "tls"] or [None]
+    for file, settings in r.settings().items():
+        assert ("tls" in settings) == on, f"{file}: tls"
+        if on:
+            files = {pathlib.PurePosixPath(settings["tls"][f"{kind}_file"]) for kind in ("cert", "key", "ca")}
+            assert {f.name for f in files} == {i["path"] for i in volume["secret"]["items"]}, file
+            assert {str(f.parent) for f in files} == {m["mountPath"] for c in r.containers().values() for m in c["volumeMounts"] if m["name"] == "tls"}, file
+            assert settings["tls"]["cluster_name"].startswith(f"{r.workload()['spec']['serviceName']}."), file
 
 
 def services(r: Rendered, sources: Sources) -> None:
@@ -267,12 +301,12 @@ def hooks(r: Rendered, sources: Sources) -> None:
         assert args[:2] == ["decommission", "--wait"], args
         name, replicas = r.workload()["metadata"]["name"], r.workload()["spec"]["replicas"]
         endpoints = next(a for a in args if a.startswith("--endpoint=")).removeprefix("--endpoint=").split(",")
-        assert [re.match(rf"http://{name}-(\d+)\.", e)[1] for e in endpoints] == [str(i) for i in range(min(3, replicas))]
+        assert [re.match(rf"{scheme(r)}://{name}-(\d+)\.", e)[1] for e in endpoints] == [str(i) for i in range(min(3, replicas))]
         if job["metadata"]["annotations"]["helm.sh/hook"] == "pre-rollback":
             assert args[-2:] == [f"--prefix={name}-", f"--ordinals-from={replicas}"], args
 
 
 ALL = [
     processes, probes, settings_files, environment, seeds, security, selection, labels, volumes, services, monitoring,
-    network, stopping, hooks,
+    network, stopping, hooks, encryption,
 ]

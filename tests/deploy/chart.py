@@ -230,12 +230,13 @@ def notes(chart: Chart) -> str:
         text = done.stdout.split("\nNOTES:\n")[-1]
         r = chart.render("-f", values)
         service = r.one("Service", r.workload()["metadata"]["name"])
-        url = f"http://{service['metadata']['name']}.shop.svc."
+        encrypted = "ATOLL_CA_FILE" in str(r.helper_pods())
+        url = f"http{'s' * encrypted}://{service['metadata']['name']}.shop.svc."
         if done.returncode or url not in text or f":{service['spec']['ports'][0]['port']}\n" not in text:
             raise Failed(f"{values.name}: {done.stderr or text}")
         if "volumeClaimTemplates" not in r.workload()["spec"]:
             warned.add("persistence is off" in text)
-        warned.add("Nothing is encrypted" in text)
+        warned.add(("tls is off" in text) != encrypted)
         for name in ("auth", "peerAuth"):
             if yaml.safe_load(values.read_text()).get(name, {}).get("enabled") is False:
                 warned.add(f"{name} is off" in text)

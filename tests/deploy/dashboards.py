@@ -244,8 +244,16 @@ NODE = {
               ("clients {{reason}}", per_second("atoll_auth_refused_total", "reason")),
               ("hosts {{container}} {{reason}}", per_second("atoll_peer_auth_refused_total", "container, reason")),
               alerts=("AtollPeersNotBelieved",)),
-        Panel("Files of keys", "none", "1 where a changed file is of no use and the last good content stays in force.",
+        Panel("Files of keys and certificates", "none", "1 where a changed file is of no use and the last good content stays in force.",
               ("{{pod}} {{container}} {{file}}", "max by (pod, container, file) (atoll_file_stale{@})"), maximum=1, alerts=("AtollKeysStale",)),
+    ], [
+        Panel("TLS handshakes", "cps", "Handshakes of new connections, and why others failed.",
+              ("{{container}} ok", per_second("atoll_tls_handshakes_total", "container")),
+              ("{{container}} {{reason}}", per_second("atoll_tls_handshakes_failed_total", "container, reason")),
+              alerts=("AtollPeersNotBelieved",)),
+        Panel("Time left of certificates", "s", "Time until the certificate in use expires.",
+              ("{{pod}} {{container}}", "min by (pod, container) (atoll_tls_certificate_expires_timestamp_seconds{@}) - time()"), minimum=None,
+              alerts=("AtollCertificateExpires",)),
     ]],
     "Background work": [[
         Panel("Slices", "none", "Slices of background work: there are, in use, waited for.",

@@ -9,6 +9,7 @@ import random
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import tempfile
 import threading
@@ -76,15 +77,21 @@ class DevCluster:
         """The API key that may do everything; an OSError before there is one."""
         return (self.folder / "data/admin-key").read_text().strip()
 
+    def tls(self) -> ssl.SSLContext:
+        """How a host of the cluster speaks TLS; an OSError before there are certificates."""
+        context = ssl.create_default_context(cafile=self.folder / "data/ca.crt")
+        context.load_cert_chain(self.folder / "data/tls.crt", self.folder / "data/tls.key")
+        return context
+
     def endpoints(self) -> str:
         """All routers, for the command line."""
-        return ",".join(f"http://127.0.0.1:{self.router(host)}" for host in range(1, self.hosts + 1))
+        return ",".join(f"https://127.0.0.1:{self.router(host)}" for host in range(1, self.hosts + 1))
 
     def command(self, *args: object, timeout: float = 120) -> str:
         """A command of `atoll` that must succeed."""
         about_dev = args[0] == "dev"
         where = ["--data", self.folder / "data"] if about_dev else ["--endpoint", self.endpoints()]
-        environment = {**os.environ, "ATOLL_API_KEY": self.key()}
+        environment = {**os.environ, "ATOLL_API_KEY": self.key(), "ATOLL_CA_FILE": str(self.folder / "data/ca.crt")}
         command = [self.atoll, *map(str, args), *where]
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=environment)
         if done.returncode:
@@ -93,7 +100,9 @@ class DevCluster:
 
     def ask(self, host: int, method: str, path: str, body: bytes | None = None, offset: int = 0, **headers: str) -> Answer:
         """One request to the router of a host, or to another of its listeners."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.router(host) + offset, timeout=10)
+        where = ("127.0.0.1", self.router(host) + offset)
+        plain = offset in CONTAINERS.values()
+        connection = http.client.HTTPConnection(*where, timeout=10) if plain else http.client.HTTPSConnection(*where, timeout=10, context=self.tls())
         head = {"Authorization": f"Bearer {self.key()}"} | {name.replace("_", "-"): value for name, value in headers.items()}
         try:
             connection.request(method, path, body, head)

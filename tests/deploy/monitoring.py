@@ -60,6 +60,7 @@ def provoke(cluster: DevCluster) -> None:
     """What a healthy cluster never sees: a request without meaning, strangers' messages, a key that is none."""
     for offset in CONTAINERS.values():
         with socket.create_connection(("127.0.0.1", cluster.router(1) + offset - 1)) as raw:
+            raw = cluster.tls().wrap_socket(raw, server_hostname="localhost")
             raw.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n")
             raw.recv(100)
     stranger = {"X_Atoll_Cluster": "0" * 32, "X_Atoll_Sender": "0" * 32, "X_Atoll_Protocol": "1"}

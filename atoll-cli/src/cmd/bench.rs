@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use crate::args::Global;
 use crate::exit;
 use crate::output::{Failure, Output};
 
@@ -16,8 +17,9 @@ pub struct Bench {
 
 impl Bench {
     /// Runs on a runtime of its own: the load generator uses every core it can get.
-    pub(crate) fn run(self, api_key: Option<String>, output: Output) -> ExitCode {
-        let options = bench::Options { api_key, ..self.options };
+    pub(crate) fn run(self, global: Global, output: Output) -> ExitCode {
+        let Global { api_key, ca, .. } = global;
+        let options = bench::Options { api_key, ca, ..self.options };
         let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
             Ok(runtime) => runtime,
             Err(error) => {

@@ -50,7 +50,7 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
         Command::StorageNode(args) => return args.run(),
         Command::Membership(args) => return args.run(),
         Command::AntiEntropyWorker(args) => return args.run(),
-        Command::Bench(args) => return args.run(global.api_key, output),
+        Command::Bench(args) => return args.run(global, output),
         Command::Completions(args) => args.run(output),
         Command::Keys(command) => command.run(output),
         Command::Audit(command) => command.run(output),

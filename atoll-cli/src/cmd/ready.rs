@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use service_kit::tls::plain_client;
+
 use crate::exit;
 use crate::output::{Done, Failure, Output};
 
@@ -54,8 +56,11 @@ pub(crate) async fn local(patience: Duration, output: Output) -> Done {
 }
 
 fn http(patience: Duration) -> Result<reqwest::Client, Failure> {
-    let builder = reqwest::Client::builder().no_proxy().timeout(patience);
-    builder.build().map_err(|error| Failure::new(exit::FAILURE, error.to_string()))
+    let failed = |error: &dyn std::fmt::Display| Failure::new(exit::FAILURE, error.to_string());
+    // The listeners that are asked here are always plain.
+    let tls = plain_client(None).map_err(|error| failed(&error))?;
+    let builder = reqwest::Client::builder().tls_backend_preconfigured(tls);
+    builder.no_proxy().timeout(patience).build().map_err(|error| failed(&error))
 }
 
 async fn look(http: &reqwest::Client, address: &str) -> Look {

@@ -35,8 +35,8 @@ pub struct ClusterArgs {
     /// Directory of the cluster.
     #[arg(long, value_name = "DIR", default_value = ".atoll-dev")]
     pub data: PathBuf,
-    /// With everything that protects a cluster: API keys, and signed messages between hosts. For the
-    /// life of the directory's cluster.
+    /// With everything that protects a cluster: API keys, signed messages between hosts, and TLS. For
+    /// the life of the directory's cluster.
     #[arg(long)]
     pub secure: bool,
     /// Delete the directory's cluster first.

@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 use crate::dev::args::Service;
 use crate::dev::layout::{Place, node_name};
 use crate::dev::ready::{POLL, http};
+use crate::dev::security::Access;
 
 /// Time that a fresh cluster has to come together.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -26,19 +27,15 @@ const PATIENCE: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 /// What is missing, when the patience is over.
-pub(super) async fn found(
-    places: &[Place],
-    founders: u16,
-    api_key: Option<&str>,
-) -> Result<(), String> {
-    let http = http(api_key).map_err(|error| error.to_string())?;
+pub(super) async fn found(places: &[Place], founders: u16, access: &Access) -> Result<(), String> {
+    let http = http(access.api_key.as_deref(), access.ca_file.as_deref())?;
     let deadline = Instant::now() + PATIENCE;
     let names: Vec<String> = (1..=founders).map(node_name).collect();
     let of = |service: Service| {
         places
             .iter()
             .filter(move |place| place.service == service && place.host <= founders)
-            .map(|place| format!("http://{}", place.listen))
+            .map(|place| format!("{}://{}", access.scheme(), place.listen))
     };
     // An administrator asks a router: agents may believe nobody but hosts of the cluster.
     let Some(router) = of(Service::Router).next() else { return Ok(()) };

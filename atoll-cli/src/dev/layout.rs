@@ -124,6 +124,9 @@ impl Place {
             let path = |path: PathBuf| quoted(&path.to_string_lossy());
             line("\n[peer_auth]\nmode", quoted("hmac"));
             line("keys_file", path(security::peer_keys_file(&self.root)));
+            line("\n[tls]\ncert_file", path(security::cert_file(&self.root)));
+            line("key_file", path(security::key_file(&self.root)));
+            line("ca_file", path(security::ca_file(&self.root)));
             if self.service == Service::Router {
                 line("\n[auth]\nmode", quoted("keys"));
                 line("keys_file", path(security::keys_file(&self.root)));

@@ -1,8 +1,10 @@
 //! From processes to processes that are ready.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+use service_kit::tls::plain_client;
 
 use crate::dev::layout::Place;
 
@@ -17,7 +19,7 @@ pub(super) const LOOK: Duration = Duration::from_secs(1);
 /// # Errors
 /// Who is not ready, and why, when `patience` is over.
 pub(super) async fn wait_until_ready(places: &[Place], patience: Duration) -> Result<(), String> {
-    let http = http(None).map_err(|error| error.to_string())?;
+    let http = http(None, None)?;
     let deadline = Instant::now() + patience;
     for place in places {
         loop {
@@ -31,14 +33,19 @@ pub(super) async fn wait_until_ready(places: &[Place], patience: Duration) -> Re
     Ok(())
 }
 
-/// A client for processes of this machine, which presents `api_key`.
-pub(super) fn http(api_key: Option<&str>) -> reqwest::Result<reqwest::Client> {
+/// A client for processes of this machine, which presents `api_key` and believes `ca_file`.
+pub(super) fn http(
+    api_key: Option<&str>,
+    ca_file: Option<&Path>,
+) -> Result<reqwest::Client, String> {
     let mut headers = HeaderMap::new();
     // A key is plain text: another one is presented as none, and refused.
     if let Some(Ok(value)) = api_key.map(|key| HeaderValue::try_from(format!("Bearer {key}"))) {
         headers.insert(AUTHORIZATION, value);
     }
-    reqwest::Client::builder().no_proxy().timeout(LOOK).default_headers(headers).build()
+    let builder = reqwest::Client::builder().tls_backend_preconfigured(plain_client(ca_file)?);
+    let built = builder.no_proxy().timeout(LOOK).default_headers(headers).build();
+    built.map_err(|error| error.to_string())
 }
 
 async fn look(http: &reqwest::Client, place: &Place) -> Result<(), String> {

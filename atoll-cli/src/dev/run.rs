@@ -13,7 +13,7 @@ use crate::dev::control::{self, Asked};
 use crate::dev::founding::found;
 use crate::dev::layout::Place;
 use crate::dev::ready::wait_until_ready;
-use crate::dev::security::{admin_key, admin_key_file};
+use crate::dev::security::{Access, admin_key_file};
 use crate::dev::supervisor::Supervisor;
 use crate::exit;
 use crate::output::{Done, Failure, Output};
@@ -56,7 +56,7 @@ pub(super) async fn run(args: ClusterArgs, output: Output) -> Done {
     let mut stop = Stop::listen()?;
     let dir = DataDir::open(&args)?;
     let is_new = dir.is_new;
-    let api_key = dir.cluster.secure.then(|| admin_key(&dir.path)).transpose()?;
+    let access = if dir.cluster.secure { Access::to(&dir.path)? } else { Access::default() };
     let mut supervisor = Supervisor::new(dir, output);
     let places = supervisor.places();
     supervisor.check_ports(&places)?;
@@ -68,7 +68,7 @@ pub(super) async fn run(args: ClusterArgs, output: Output) -> Done {
     }
     let came_up = {
         let founders = supervisor.dir().cluster.founders;
-        let coming_up = come_up(&places, founders, api_key.as_deref(), is_new, output);
+        let coming_up = come_up(&places, founders, &access, is_new, output);
         tokio::pin!(coming_up);
         loop {
             tokio::select! {
@@ -88,7 +88,7 @@ pub(super) async fn run(args: ClusterArgs, output: Output) -> Done {
         let message = format!("the cluster did not come up: {reason}");
         return Err(Failure::new(exit::UNAVAILABLE, message));
     }
-    announce(&supervisor, &places, is_new, started.elapsed(), output)?;
+    announce(&supervisor, &places, &access, (is_new, started.elapsed()), output)?;
     supervisor.work(&mut requests, stop.requested()).await;
     output.note("stopping (Ctrl-C again to kill)");
     supervisor.stop_all(stop.requested()).await;
@@ -100,14 +100,14 @@ pub(super) async fn run(args: ClusterArgs, output: Output) -> Done {
 async fn come_up(
     places: &[Place],
     founders: u16,
-    api_key: Option<&str>,
+    access: &Access,
     is_new: bool,
     output: Output,
 ) -> Result<(), String> {
     let progress = output.progress(None, "{spinner} {msg} {elapsed}");
     progress.enable_steady_tick(Duration::from_millis(100));
     progress.set_message("starting");
-    found(places, founders, api_key).await?;
+    found(places, founders, access).await?;
     progress.set_message("waiting until ready");
     let patience = if is_new { NEW_PATIENCE } else { RESTART_PATIENCE };
     let ready = wait_until_ready(places, patience).await;
@@ -122,8 +122,8 @@ async fn come_up(
 fn announce(
     supervisor: &Supervisor,
     places: &[Place],
-    is_new: bool,
-    took: Duration,
+    access: &Access,
+    (is_new, took): (bool, Duration),
     output: Output,
 ) -> Result<(), Failure> {
     let views = supervisor.views();
@@ -147,14 +147,18 @@ fn announce(
         supervisor.dir().path.display()
     ))?;
     let root = &supervisor.dir().path;
-    let authorization = if supervisor.dir().cluster.secure {
-        format!(" -H \"Authorization: Bearer $(cat {})\"", admin_key_file(root).display())
-    } else {
-        String::new()
+    let (endpoint, how) = match &access.ca_file {
+        Some(ca) => {
+            let (ca, key) = (ca.display(), admin_key_file(root));
+            let key = key.display();
+            let how = format!(" --cacert {ca} -H \"Authorization: Bearer $(cat {key})\"");
+            (format!("{}://{endpoint}", access.scheme()), how)
+        }
+        None => (endpoint.to_owned(), String::new()),
     };
     output.line(format!(
-        "  curl -X PUT {endpoint}/v1/kv/carts/alice{authorization} -H 'Content-Type: \
-         application/json' -d '{{\"book\":1}}'\n  curl -i {endpoint}/v1/kv/carts/alice{authorization}"
+        "  curl -X PUT {endpoint}/v1/kv/carts/alice{how} -H 'Content-Type: application/json' -d \
+         '{{\"book\":1}}'\n  curl -i {endpoint}/v1/kv/carts/alice{how}"
     ))?;
     Ok(())
 }

@@ -12,6 +12,7 @@ use reqwest::{Method, StatusCode};
 
 use crate::error::Error;
 use crate::limits::{ANSWER_BYTES_MAX, CONNECT_TIMEOUT, IDLE_CONNECTIONS_MAX, IDLE_TIMEOUT};
+use crate::transport::tls;
 
 /// What a request asks for, as far as repeating it is concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,8 +123,8 @@ impl Http {
     /// has a place between a store and its clients.
     ///
     /// # Errors
-    /// [`Error::Config`] where the TLS or DNS part of the HTTP library does not start.
-    pub(crate) fn new(bearer: Option<&str>) -> Result<Self, Error> {
+    /// [`Error::Config`] where the CAs of `ca` are none, or the HTTP library does not start.
+    pub(crate) fn new(bearer: Option<&str>, ca: Option<&[u8]>) -> Result<Self, Error> {
         let mut default_headers = HeaderMap::new();
         if let Some(token) = bearer {
             let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
@@ -134,6 +135,7 @@ impl Http {
         reqwest::Client::builder()
             .user_agent(concat!("atoll-client/", env!("CARGO_PKG_VERSION")))
             .default_headers(default_headers)
+            .tls_backend_preconfigured(tls::config(ca)?)
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
@@ -147,7 +149,7 @@ impl Http {
             .map_err(|error| Error::Config(format!("the HTTP client does not start: {error}")))
     }
 
-    /// Sends `request` to `base` (`http://host:port`) and reads the whole answer. `remaining` is
+    /// Sends `request` to `base` (`http://host:port` or `https://host:port`) and reads the whole answer. `remaining` is
     /// what is left of the deadline; keeping to it is the caller's part.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 //! | module | noun |
 //! |---|---|
 //! | [`exchange`] | one HTTP exchange with one address |
+//! | [`tls`] | whom `https://` endpoints are believed to be |
 //! | [`endpoints`] | the addresses, and which of them are suspect |
 //! | [`budget`], [`backoff`] | how many retries, and when |
 //! | [`call`] | one call: attempts over several addresses until one answers |
@@ -16,3 +17,4 @@ pub(crate) mod call;
 pub(crate) mod endpoints;
 pub(crate) mod exchange;
 pub(crate) mod probe;
+pub(crate) mod tls;

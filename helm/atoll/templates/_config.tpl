@@ -28,6 +28,14 @@ peer_auth:
   {{- else }}
   mode: none
   {{- end }}
+{{- if .root.Values.tls.enabled }}
+tls:
+  cert_file: /etc/atoll/tls/tls.crt
+  key_file: /etc/atoll/tls/tls.key
+  ca_file: /etc/atoll/tls/ca.crt
+  # Only hosts of this release have it, whatever else their CA issues.
+  cluster_name: {{ include "atoll.peersDomain" .root | quote }}
+{{- end }}
 data_dir: /var/lib/atoll/{{ .data }}
 runtime:
   drain_timeout_ms: {{ mul 1000 (int .values.drainSeconds) }}

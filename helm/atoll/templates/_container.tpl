@@ -59,6 +59,11 @@ env (list), mounts (list), lifecycle (dict). */}}
       mountPath: /etc/atoll/peer-auth
       readOnly: true
     {{- end }}
+    {{- if $root.Values.tls.enabled }}
+    - name: tls
+      mountPath: /etc/atoll/tls
+      readOnly: true
+    {{- end }}
     {{- with concat (default (list) .mounts) .values.extraVolumeMounts }}
     {{- toYaml . | nindent 4 }}
     {{- end }}

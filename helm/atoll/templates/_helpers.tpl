@@ -100,15 +100,33 @@ with (dict "root" $ "indent" 2 "extra" (dict …)). */}}
 {{- default (printf "%s-peer-auth" (include "atoll.fullname" .)) .Values.peerAuth.existingSecret -}}
 {{- end -}}
 
-{{/* The environment of pods that speak as an administrator; a list, empty where nobody is asked. */}}
-{{- define "atoll.adminEnv" -}}
-{{- if .Values.auth.enabled -}}
+{{/* How URLs of routers begin. */}}
+{{- define "atoll.scheme" -}}
+{{- .Values.tls.enabled | ternary "https" "http" -}}
+{{- end -}}
+
+{{/* What pods that speak as an administrator need in their container: the key, and the CA to believe;
+nothing where neither is asked for. */}}
+{{- define "atoll.adminAccess" -}}
+{{- if or .Values.auth.enabled .Values.tls.enabled -}}
 env:
+  {{- if .Values.auth.enabled }}
   - name: ATOLL_API_KEY
     valueFrom:
       secretKeyRef:
         name: {{ include "atoll.authName" . }}
         key: {{ .Values.auth.adminKey }}
+  {{- end }}
+  {{- if .Values.tls.enabled }}
+  - name: ATOLL_CA_FILE
+    value: /etc/atoll/tls/ca.crt
+  {{- end }}
+{{- end }}
+{{- if .Values.tls.enabled }}
+volumeMounts:
+  - name: tls
+    mountPath: /etc/atoll/tls
+    readOnly: true
 {{- end -}}
 {{- end -}}
 
@@ -132,6 +150,17 @@ nodeSelector:
 tolerations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
+{{- if .Values.tls.enabled }}
+volumes:
+  # The private key of the hosts stays out of it.
+  - name: tls
+    secret:
+      secretName: {{ .Values.tls.existingSecret }}
+      defaultMode: 0400
+      items:
+        - key: ca.crt
+          path: ca.crt
+{{- end }}
 {{- end -}}
 
 {{/* Client ports of pods that survive a scale-down to replicaCount, comma-separated. */}}
@@ -139,7 +168,7 @@ tolerations:
 {{- $urls := list -}}
 {{- range $ordinal := until (min 3 (int .Values.replicaCount) | int) -}}
 {{- $host := printf "%s-%d.%s" (include "atoll.fullname" $) $ordinal (include "atoll.peersDomain" $) -}}
-{{- $urls = append $urls (printf "http://%s:%d" $host (int $.Values.ports.router)) -}}
+{{- $urls = append $urls (printf "%s://%s:%d" (include "atoll.scheme" $) $host (int $.Values.ports.router)) -}}
 {{- end -}}
 {{- join "," $urls -}}
 {{- end -}}
@@ -157,6 +186,9 @@ tolerations:
 {{- fail (printf "ports.%s and ports.%s are both %s: the processes of a pod share one network" $name (get $ports $key) $key) -}}
 {{- end -}}
 {{- $_ := set $ports $key $name -}}
+{{- end -}}
+{{- if and .Values.tls.enabled (not .Values.tls.existingSecret) -}}
+{{- fail "tls.enabled: set tls.existingSecret to a Secret with tls.crt, tls.key and ca.crt" -}}
 {{- end -}}
 {{- if and (eq .Values.zone.source "static") (not .Values.zone.value) -}}
 {{- fail "zone.source is static: set zone.value" -}}

@@ -10,13 +10,14 @@ use http::header::CONTENT_TYPE;
 use service_kit::http::error::{ErrorCode, Problem};
 use service_kit::http::json::require_json;
 use service_kit::peer::X_ATOLL_INCARNATION;
+use service_kit::tls::PeerCertificate;
 
 use super::{ApiState, problem};
 
 /// `POST /v1/gossip`.
 ///
 /// # Errors
-/// 400 for what is not a message or was damaged, 409 `wrong_cluster` or `stale_incarnation`, 426
+/// 400 for what is not a message or was damaged, 401 where its certificate is of another node, 409 `wrong_cluster` or `stale_incarnation`, 426
 /// for another protocol, 503 where too much arrives. Nothing was taken from the message then.
 pub async fn receive(State(state): State<ApiState>, request: Request) -> Result<Response, Problem> {
     let received = read(&state, request).await;
@@ -45,14 +46,19 @@ async fn read(state: &ApiState, request: Request) -> Result<GossipMessage, Probl
     require_json(&parts.headers)?;
     let held = state.bodies.read(&parts.headers, body).await?;
     state.agent.metrics.bytes_received.inc_by(held.bytes().len() as u64);
-    GossipMessage::decode(held.bytes()).map_err(|error| match error {
+    let decoded = GossipMessage::decode(held.bytes()).map_err(|error| match error {
         GossipDecodeError::Json(_) => Problem::new(ErrorCode::BadJson, error.to_string()),
         GossipDecodeError::Checksum => Problem::new(ErrorCode::DigestMismatch, error.to_string()),
         GossipDecodeError::Protocol(_) => {
             Problem::new(ErrorCode::ProtocolVersion, error.to_string())
                 .versions(GOSSIP_PROTOCOL, GOSSIP_PROTOCOL)
         }
-    })
+    });
+    let message = decoded?;
+    if let Some(shown) = parts.extensions.get::<PeerCertificate>() {
+        shown.check(message.from)?;
+    }
+    Ok(message)
 }
 
 fn refused(refusal: GossipRefusal) -> Problem {

@@ -47,16 +47,16 @@ impl ReloadMetrics {
     }
 }
 
-/// How a content is read.
+/// How a content is read from its one file.
 pub type Read<T> = fn(&Path) -> Result<T, String>;
 
-/// A content that follows its file.
+/// A content that follows its file, or the files that belong together.
 pub struct Reloaded<T> {
     name: &'static str,
-    path: PathBuf,
-    read: Read<T>,
+    paths: Vec<PathBuf>,
+    read: Box<dyn Fn() -> Result<T, String> + Send + Sync>,
     current: ArcSwap<T>,
-    seen: Mutex<Fingerprint>,
+    seen: Mutex<Seen>,
     metrics: ReloadMetrics,
 }
 
@@ -71,8 +71,22 @@ impl<T: Send + Sync + 'static> Reloaded<T> {
         read: Read<T>,
         metrics: ReloadMetrics,
     ) -> Result<Self, String> {
-        let seen = Fingerprint::of(path)?;
-        let current = read(path)?;
+        let one = path.to_owned();
+        Self::load_all(name, vec![path.to_owned()], move || read(&one), metrics)
+    }
+
+    /// As [`Self::load`], for a content that `read` makes of all files at `paths`.
+    ///
+    /// # Errors
+    /// Those of [`Self::load`].
+    pub fn load_all(
+        name: &'static str,
+        paths: Vec<PathBuf>,
+        read: impl Fn() -> Result<T, String> + Send + Sync + 'static,
+        metrics: ReloadMetrics,
+    ) -> Result<Self, String> {
+        let seen = Fingerprint::of_all(&paths)?;
+        let current = read()?;
         metrics.stale.with_label_values(&[name]).set(0);
         // They are there before the first reload, so that the first one is seen to count.
         for result in ["ok", "failed"] {
@@ -80,10 +94,10 @@ impl<T: Send + Sync + 'static> Reloaded<T> {
         }
         Ok(Self {
             name,
-            path: path.to_owned(),
-            read,
+            paths,
+            read: Box::new(read),
             current: ArcSwap::from_pointee(current),
-            seen: Mutex::new(seen),
+            seen: Mutex::new(Seen { files: seen, stale: false }),
             metrics,
         })
     }
@@ -94,33 +108,33 @@ impl<T: Send + Sync + 'static> Reloaded<T> {
         self.current.load()
     }
 
-    /// Reads the file again where it has changed; says whether the content is a new one. Blocks.
+    /// Reads the file again where it has changed, or was of no use so far: a certificate may become
+    /// valid. Says whether the content is a new one. Blocks.
     pub fn check(&self) -> bool {
         // Taken before the content is read: a change in between is seen the next time.
-        let now = Fingerprint::of(&self.path);
-        let changed = {
-            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-            let missing = Fingerprint(Vec::new());
-            let now = now.as_ref().unwrap_or(&missing);
-            let changed = *seen != *now;
-            if changed {
-                seen.clone_from(now);
-            }
-            changed
-        };
-        if !changed {
+        let now = Fingerprint::of_all(&self.paths);
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let missing = Fingerprint(Vec::new());
+        let files = now.as_ref().unwrap_or(&missing);
+        let changed = seen.files != *files;
+        if !changed && !seen.stale {
             return false;
         }
+        seen.files.clone_from(files);
         let (name, stale) = (self.name, self.metrics.stale.with_label_values(&[self.name]));
-        match now.and_then(|_| (self.read)(&self.path)) {
+        match now.and_then(|_| (self.read)()) {
             Ok(content) => {
                 self.current.store(Arc::new(content));
+                seen.stale = false;
                 stale.set(0);
                 self.metrics.reloads.with_label_values(&[name, "ok"]).inc();
                 tracing::info!(file = name, "a changed file is in use");
                 true
             }
+            // Told already.
+            Err(_) if !changed => false,
             Err(reason) => {
+                seen.stale = true;
                 stale.set(1);
                 self.metrics.reloads.with_label_values(&[name, "failed"]).inc();
                 tracing::error!(file = name, %reason, "a changed file is of no use; its last content stays");
@@ -150,11 +164,24 @@ impl<T> std::fmt::Debug for Reloaded<T> {
     }
 }
 
+/// What was last looked at.
+#[derive(Debug)]
+struct Seen {
+    files: Fingerprint,
+    /// Whether it was of no use.
+    stale: bool,
+}
+
 /// What tells one state of files from another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Fingerprint(Vec<(PathBuf, [i64; 5])>);
 
 impl Fingerprint {
+    fn of_all(paths: &[PathBuf]) -> Result<Self, String> {
+        let each = paths.iter().map(|path| Self::of(path).map(|found| found.0));
+        Ok(Self(each.collect::<Result<Vec<_>, _>>()?.concat()))
+    }
+
     fn of(path: &Path) -> Result<Self, String> {
         let mut files = Vec::new();
         for file in files_of(path)? {
@@ -199,6 +226,8 @@ pub(super) fn files_of(path: &Path) -> Result<Vec<PathBuf>, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
     use super::*;
 
     fn number(path: &Path) -> Result<u32, String> {
@@ -246,6 +275,28 @@ mod tests {
         }
         assert_eq!(metrics.reloads.with_label_values(&["n", "failed"]).get(), 3);
         assert_eq!(metrics.reloads.with_label_values(&["n", "ok"]).get(), 2);
+    }
+
+    #[test]
+    fn what_becomes_good_by_itself_is_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("n");
+        std::fs::write(&path, "1").unwrap();
+        let metrics = ReloadMetrics::register(&Registry::new()).unwrap();
+        let clock = Arc::new(AtomicU32::new(1));
+        let (now, file) = (Arc::clone(&clock), path.clone());
+        let read = move || match number(&file)? {
+            early if early > now.load(Ordering::SeqCst) => Err("not valid yet".to_owned()),
+            good => Ok(good),
+        };
+        let file = Reloaded::load_all("n", vec![path.clone()], read, metrics.clone()).unwrap();
+        std::fs::write(&path, "22").unwrap();
+        // The time, whether the content is new, what is in use.
+        for (time, new, used) in [(1, false, 1), (1, false, 1), (22, true, 22), (22, false, 22)] {
+            clock.store(time, Ordering::SeqCst);
+            assert_eq!((file.check(), **file.current()), (new, used), "at {time}");
+        }
+        assert_eq!(metrics.reloads.with_label_values(&["n", "failed"]).get(), 1, "told once");
     }
 
     #[test]

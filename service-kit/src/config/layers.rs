@@ -17,8 +17,14 @@ const ENV_PREFIX: &str = "ATOLL_";
 
 /// Variables with the prefix that are no settings: the file itself and the log filter, which apply
 /// before there are settings, and those of the command line, which runs services too.
-const ENV_ALLOWED: [&str; 5] =
-    ["ATOLL_API_KEY", "ATOLL_CONFIG", "ATOLL_ENDPOINT", "ATOLL_LOG", "ATOLL_TIMEOUT_MS"];
+const ENV_ALLOWED: [&str; 6] = [
+    "ATOLL_API_KEY",
+    "ATOLL_CA_FILE",
+    "ATOLL_CONFIG",
+    "ATOLL_ENDPOINT",
+    "ATOLL_LOG",
+    "ATOLL_TIMEOUT_MS",
+];
 
 /// Settings that are refused: one line, naming the key and its source.
 #[derive(Debug, thiserror::Error)]

@@ -16,6 +16,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use prometheus::IntGauge;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -33,6 +34,7 @@ use crate::limits::{
 use crate::rng::{OsEntropy, jittered};
 use crate::shutdown::Shutdown;
 use crate::time::Clock;
+use crate::tls::{Handshakes, PeerCertificate};
 
 /// Share of its life by which that of a connection varies, in percent.
 const LIFETIME_JITTER_PERCENT: u32 = 20;
@@ -133,6 +135,7 @@ pub struct HttpServer {
     limits: ServerLimits,
     metrics: ServerMetrics,
     clock: Clock,
+    handshakes: Option<Handshakes>,
 }
 
 /// How a server ended.
@@ -146,7 +149,13 @@ impl HttpServer {
     /// A server with these bounds.
     #[must_use]
     pub fn new(limits: ServerLimits, metrics: ServerMetrics, clock: Clock) -> Self {
-        Self { limits, metrics, clock }
+        Self { limits, metrics, clock, handshakes: None }
+    }
+
+    /// The same server, on whose listener nothing but TLS is spoken.
+    #[must_use]
+    pub(crate) fn secured_by(self, handshakes: Handshakes) -> Self {
+        Self { handshakes: Some(handshakes), ..self }
     }
 
     /// Serves until `shutdown` is requested; then stops accepting, lets requests in flight finish
@@ -168,7 +177,9 @@ impl HttpServer {
                 Ok((stream, client)) => {
                     let Some(slot) = slots.take(client.ip()) else {
                         self.metrics.over_cap.inc();
-                        refuse_over_cap(&stream);
+                        if self.handshakes.is_none() {
+                            refuse_over_cap(&stream);
+                        }
                         continue;
                     };
                     self.metrics.accepted.inc();
@@ -214,12 +225,30 @@ impl HttpServer {
             tracing::debug!(%error, "the client left before it was served");
             return;
         }
+        let Some(handshakes) = &self.handshakes else {
+            return self.speak(stream, (client, None), router, shutdown).await;
+        };
+        let handshake = handshakes.perform(stream, client);
+        if let Some(Some((stream, peer))) = shutdown.unless_requested(handshake).await {
+            self.speak(stream, (client, peer), router, shutdown).await;
+        }
+    }
+
+    /// Speaks HTTP over a stream to its end.
+    async fn speak<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        stream: S,
+        (client, peer): (SocketAddr, Option<PeerCertificate>),
+        router: Router,
+        shutdown: Shutdown,
+    ) {
         let activity = Activity::new(self.clock.clone());
         let context = Arc::new(ConnectionContext {
             router,
             activity: Arc::clone(&activity),
             metrics: self.metrics.clone(),
             client,
+            peer,
             requests: AtomicU64::new(0),
             requests_max: self.limits.requests_per_connection_max,
         });

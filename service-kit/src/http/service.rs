@@ -30,6 +30,7 @@ use super::request_id::{RequestId, X_REQUEST_ID};
 use super::server::ServerMetrics;
 use super::strict;
 use crate::telemetry;
+use crate::tls::PeerCertificate;
 
 /// What the requests of one connection share.
 pub(super) struct ConnectionContext {
@@ -37,6 +38,7 @@ pub(super) struct ConnectionContext {
     pub(super) activity: Arc<Activity>,
     pub(super) metrics: ServerMetrics,
     pub(super) client: SocketAddr,
+    pub(super) peer: Option<PeerCertificate>,
     pub(super) requests: AtomicU64,
     pub(super) requests_max: u64,
 }
@@ -98,6 +100,9 @@ impl ConnectionContext {
         let mut request = Request::from_parts(parts, body);
         request.extensions_mut().insert(id.clone());
         request.extensions_mut().insert(ConnectInfo(self.client));
+        if let Some(peer) = &self.peer {
+            request.extensions_mut().insert(peer.clone());
+        }
         let mut router = self.router.clone();
         // The router is always ready; its error type is uninhabited.
         let mut answer = std::pin::pin!(router.call(request));

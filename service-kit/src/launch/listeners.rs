@@ -15,6 +15,8 @@ use crate::http::admin;
 use crate::http::server::{BoundListener, HttpServer, ServerLimits, ServerMetrics};
 use crate::limits::DRAIN_TIMEOUT_MS;
 use crate::shutdown::Shutdown;
+use crate::tls::config::Callers;
+use crate::tls::{HandshakeMetrics, Handshakes};
 
 /// The condition of readiness that this module owns.
 pub(super) const LISTENING: &str = "listening";
@@ -74,6 +76,8 @@ pub struct BaseSettings<'a> {
     pub metrics_listen: &'a str,
     /// What the API is protected by where others than this host may connect.
     pub protection: Protection,
+    /// Who connects to the API.
+    pub callers: Callers,
 }
 
 /// Whether those who connect are authenticated, as a setting says.
@@ -188,12 +192,18 @@ impl<C: ServiceConfig> ServiceContext<C> {
     ) -> Result<(), RunError> {
         let drain = self.config.runtime().drain();
         let keys = tokio::spawn(self.peer_auth.clone().follow(self.shutdown.clone()));
+        let certificates = tokio::spawn(self.tls.clone().follow(self.shutdown.clone()));
         let (api_addr, admin_addr) = (listeners.api_addr(), listeners.admin_addr());
         let server = |limits, name| {
             let metrics = ServerMetrics::register(&self.registry, name)?;
             Ok::<_, RunError>(HttpServer::new(limits, metrics, self.clock.clone()))
         };
-        let api_server = server(limits, "api")?;
+        let mut api_server = server(limits, "api")?;
+        if self.tls.is_on() {
+            let metrics = HandshakeMetrics::register(&self.registry, "api")?;
+            let handshakes = Handshakes::new(self.tls.clone(), metrics, self.clock.clone());
+            api_server = api_server.secured_by(handshakes);
+        }
         let admin_server = server(ServerLimits::admin(), "admin")?;
         let admin_routes = admin::router(self.registry.clone(), self.readiness.clone());
         let admin_stop = Shutdown::new();
@@ -216,9 +226,10 @@ impl<C: ServiceConfig> ServiceContext<C> {
         let api_ended = api_task.await;
         admin_stop.request();
         let admin_ended = admin_task.await;
-        let keys_ended = keys.await;
+        let (keys_ended, certificates_ended) = (keys.await, certificates.await);
         announced?;
-        for ended in [api_ended.map(drop), admin_ended.map(drop), keys_ended] {
+        let ended = [api_ended.map(drop), admin_ended.map(drop), keys_ended, certificates_ended];
+        for ended in ended {
             ended.map_err(|error| RunError::Failed(format!("a task ended: {error}")))?;
         }
         tracing::info!("stopped");
@@ -257,7 +268,8 @@ mod tests {
         ];
         for (listen, metrics_listen, on, refused) in cases {
             let protection = Protection { setting: "auth.mode", on };
-            let base = BaseSettings { listen, metrics_listen, protection };
+            let callers = Callers::Clients;
+            let base = BaseSettings { listen, metrics_listen, protection, callers };
             let key = base.validate().map_err(|invalid| invalid.key);
             assert_eq!(key.err().as_deref(), refused, "{base:?}");
         }

@@ -21,20 +21,22 @@ use serde::de::DeserializeOwned;
 use crate::auth::reloaded::ReloadMetrics;
 use crate::config::{self, ConfigError, EXIT_CONFIG, Invalid, Override, Validate};
 use crate::metrics::{self, MetricsError};
-use crate::peer::PeerMetrics;
 use crate::peer::auth::{PeerAuth, PeerAuthConfig};
+use crate::peer::{PeerClient, PeerConfig, PeerIdentity, PeerMetrics, TcpConnector};
 use crate::readiness::Readiness;
 use crate::rng::OsEntropy;
 use crate::shutdown::Shutdown;
 use crate::telemetry::{self, TelemetryConfig};
 use crate::time::Clock;
+use crate::tls::Tls;
+use crate::tls::config::TlsConfig;
 use crate::worker::WorkerMetrics;
 
 /// Time that blocking tasks and leftover tasks get after the service has returned.
 const RUNTIME_STOP: Duration = Duration::from_secs(2);
 
 /// Settings of a service. The struct has top-level `listen` and `metrics_listen`, and the tables
-/// `[peer_auth]`, `[runtime]` and `[telemetry]`. These are checked here for every service; its own
+/// `[peer_auth]`, `[tls]`, `[runtime]` and `[telemetry]`. These are checked here for every service; its own
 /// [`Validate`] checks the rest.
 pub trait ServiceConfig:
     Serialize + DeserializeOwned + Default + Validate + Send + Sync + 'static
@@ -43,6 +45,8 @@ pub trait ServiceConfig:
     fn base(&self) -> BaseSettings<'_>;
     /// The `[peer_auth]` table.
     fn peer_auth(&self) -> &PeerAuthConfig;
+    /// The `[tls]` table.
+    fn tls(&self) -> &TlsConfig;
     /// The `[runtime]` table.
     fn runtime(&self) -> &RuntimeConfig;
     /// The `[telemetry]` table.
@@ -117,9 +121,11 @@ pub struct ServiceContext<C> {
     pub shutdown: Shutdown,
     /// How messages to and from peers are signed, for [`crate::peer::PeerIdentity`].
     pub peer_auth: PeerAuth,
+    /// The certificates of the listener and of calls to peers.
+    pub tls: Tls,
     /// Metrics for [`crate::auth::reloaded::Reloaded`].
     pub reload_metrics: ReloadMetrics,
-    /// Metrics for [`crate::peer::PeerClient`].
+    /// Metrics of [`Self::peer_client`].
     pub peer_metrics: PeerMetrics,
     /// Metrics for [`crate::worker::Worker`].
     pub worker_metrics: WorkerMetrics,
@@ -129,7 +135,7 @@ impl<C: ServiceConfig> ServiceContext<C> {
     /// A context with a registry and latch of its own.
     ///
     /// # Errors
-    /// When the keys of peers are of no use, or a metric cannot be registered.
+    /// When the keys of peers or the certificates are of no use, or a metric cannot be registered.
     pub fn new(name: &'static str, config: C, shutdown: Shutdown) -> Result<Self, RunError> {
         let registry = Registry::new();
         metrics::register_process(&registry)?;
@@ -143,9 +149,12 @@ impl<C: ServiceConfig> ServiceContext<C> {
         )?;
         let (clock, reload_metrics) = (Clock::system(), ReloadMetrics::register(&registry)?);
         let (known, reloads) = (config.peer_auth(), reload_metrics.clone());
+        let callers = config.base().callers;
+        let tls = Tls::load(config.tls(), callers, &clock, &registry, reloads.clone())?;
         Ok(Self {
             name,
             peer_auth: PeerAuth::load(known, clock.clone(), &registry, reloads)?,
+            tls,
             reload_metrics,
             config: Arc::new(config),
             clock,
@@ -156,6 +165,16 @@ impl<C: ServiceConfig> ServiceContext<C> {
             readiness: Readiness::new(&[listeners::LISTENING]),
             shutdown,
         })
+    }
+}
+
+impl<C> ServiceContext<C> {
+    /// A client for calls to peers in the name of `identity`, over TLS where peers speak it.
+    #[must_use]
+    pub fn peer_client(&self, identity: PeerIdentity) -> PeerClient {
+        let connector = TcpConnector::secured_by(self.tls.clone());
+        let (clock, metrics) = (self.clock.clone(), self.peer_metrics.clone());
+        PeerClient::with_connector(PeerConfig::default(), identity, clock, metrics, connector)
     }
 }
 
@@ -214,6 +233,7 @@ fn check_common(config: &impl ServiceConfig) -> Result<(), Invalid> {
     config.telemetry().validate()?;
     config.runtime().validate()?;
     config.peer_auth().validate()?;
+    config.tls().validate_for(config.base().callers)?;
     config.base().validate()
 }
 

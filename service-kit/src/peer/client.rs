@@ -147,7 +147,7 @@ enum Attempt {
 }
 
 impl PeerClient<TcpConnector> {
-    /// A client over TCP.
+    /// A client over TCP, in clear.
     #[must_use]
     pub fn new(
         config: PeerConfig,
@@ -155,7 +155,7 @@ impl PeerClient<TcpConnector> {
         clock: Clock,
         metrics: PeerMetrics,
     ) -> Self {
-        Self::with_connector(config, identity, clock, metrics, TcpConnector)
+        Self::with_connector(config, identity, clock, metrics, TcpConnector::default())
     }
 }
 

@@ -26,6 +26,7 @@ use crate::http::error::{ErrorCode, Problem, escape_echo};
 use crate::limits::GATE_SENDERS_MAX;
 use crate::metrics::MetricsError;
 use crate::time::Clock;
+use crate::tls::PeerCertificate;
 
 /// What a message states of its sender; an extension of every request behind a gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,11 +59,12 @@ pub struct PeerGate {
 }
 
 /// Why a gate refuses messages.
-const GATE_CODES: [ErrorCode; 4] = [
+const GATE_CODES: [ErrorCode; 5] = [
     ErrorCode::BadHeader,
     ErrorCode::ProtocolVersion,
     ErrorCode::WrongCluster,
     ErrorCode::StaleIncarnation,
+    ErrorCode::Unauthorized,
 ];
 
 impl PeerGate {
@@ -176,6 +178,14 @@ impl PeerGate {
 pub async fn require_peer(State(gate): State<PeerGate>, request: Request, next: Next) -> Response {
     let admitted = gate.identity.auth().check(request).and_then(|mut request| {
         let context = gate.check(request.headers())?;
+        if let (Some(sender), Some(shown)) =
+            (context.sender, request.extensions().get::<PeerCertificate>())
+        {
+            // A router is no node, and may be anywhere.
+            if sender.role != ProcessRole::Router {
+                shown.check(sender.node)?;
+            }
+        }
         request.extensions_mut().insert(context);
         Ok(request)
     });

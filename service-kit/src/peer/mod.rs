@@ -14,7 +14,7 @@ mod pool;
 
 pub use call::{NotSentReason, PeerError, PeerRequest, PeerResponse};
 pub use client::{PeerClient, PeerConfig, PeerMetrics};
-pub use connector::{Connector, TcpConnector};
+pub use connector::{Connector, PeerStream, TcpConnector};
 pub use identity::{
     PROTOCOL_MAX, PROTOCOL_MIN, PeerIdentity, ProcessRole, X_ATOLL_CLUSTER, X_ATOLL_DEADLINE_MS,
     X_ATOLL_INCARNATION, X_ATOLL_PROTOCOL, X_ATOLL_ROLE, X_ATOLL_SENDER,

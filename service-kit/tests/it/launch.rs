@@ -14,16 +14,21 @@ use service_kit::launch::{
 use service_kit::peer::auth::{PeerAuthConfig, PeerAuthMode};
 use service_kit::shutdown::Shutdown;
 use service_kit::telemetry::TelemetryConfig;
+use service_kit::tls::config::{Callers, TlsConfig};
 
 use crate::harness::{PATIENCE, exchange};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct Settings {
+pub(crate) struct Settings {
     listen: String,
     metrics_listen: String,
     greeting: String,
     peer_auth: PeerAuthConfig,
+    tls: TlsConfig,
+    /// Who connects, as each service says of itself.
+    #[serde(skip, default = "peers")]
+    callers: Callers,
     runtime: RuntimeConfig,
     telemetry: TelemetryConfig,
 }
@@ -35,9 +40,22 @@ impl Default for Settings {
             metrics_listen: "127.0.0.1:0".into(),
             greeting: "hello".into(),
             peer_auth: PeerAuthConfig::default(),
+            tls: TlsConfig::default(),
+            callers: Callers::Peers,
             runtime: RuntimeConfig::default(),
             telemetry: TelemetryConfig::default(),
         }
+    }
+}
+
+fn peers() -> Callers {
+    Callers::Peers
+}
+
+impl Settings {
+    /// With certificates, for a port of `callers`.
+    pub(crate) fn secured(tls: TlsConfig, callers: Callers) -> Self {
+        Self { tls, callers, ..Self::default() }
     }
 }
 
@@ -52,12 +70,17 @@ impl ServiceConfig for Settings {
         BaseSettings {
             listen: &self.listen,
             metrics_listen: &self.metrics_listen,
-            protection: self.peer_auth.protection(),
+            protection: self.peer_auth.protection(&self.tls),
+            callers: self.callers,
         }
     }
 
     fn peer_auth(&self) -> &PeerAuthConfig {
         &self.peer_auth
+    }
+
+    fn tls(&self) -> &TlsConfig {
+        &self.tls
     }
 
     fn runtime(&self) -> &RuntimeConfig {
@@ -70,7 +93,7 @@ impl ServiceConfig for Settings {
 }
 
 /// Stops itself at once, after having bound.
-struct Brief;
+pub(crate) struct Brief;
 
 impl Service for Brief {
     type Config = Settings;

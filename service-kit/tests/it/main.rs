@@ -10,3 +10,4 @@ mod peer;
 mod raw_requests;
 mod ring_watch;
 mod server_life;
+mod tls;

@@ -97,6 +97,12 @@ impl Cluster {
         text.trim().to_owned()
     }
 
+    /// The CA of a cluster that is protected.
+    #[must_use]
+    pub fn ca_file(&self) -> PathBuf {
+        self.data().join("ca.crt")
+    }
+
     /// Number of hosts.
     #[must_use]
     pub fn hosts(&self) -> u16 {
@@ -118,7 +124,9 @@ impl Cluster {
     /// Base URL on host `k` at a port offset.
     #[must_use]
     pub fn url(&self, k: u16, offset: u16) -> String {
-        format!("http://127.0.0.1:{}", self.base + 100 * (k - 1) + offset)
+        // Metrics and health, behind the odd offsets, are always plain.
+        let scheme = if self.secure && offset.is_multiple_of(2) { "https" } else { "http" };
+        format!("{scheme}://127.0.0.1:{}", self.base + 100 * (k - 1) + offset)
     }
 
     /// URL of an object through the router of host `k`.
@@ -136,6 +144,7 @@ impl Cluster {
         let output = Command::new(&self.binary)
             .args(args)
             .env("ATOLL_ENDPOINT", self.router(1))
+            .envs(self.secure.then(|| ("ATOLL_CA_FILE", self.ca_file())))
             .stdin(Stdio::null())
             .output();
         output.expect("the atoll binary starts")
@@ -201,6 +210,11 @@ impl Cluster {
     /// Where they are not ready in time, with what `atoll dev` printed.
     pub fn await_ready(&mut self) {
         let start = Instant::now();
+        if self.secure {
+            let ca = self.ca_file();
+            eventually("there is a CA", Duration::from_secs(30), || ca.exists());
+            self.http = Http::believing(Some(&ca));
+        }
         let ready = |url: String| {
             self.http.send("GET", &format!("{url}/readyz"), &[], b"").is_ok_and(|a| a.status == 200)
         };

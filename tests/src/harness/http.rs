@@ -1,8 +1,10 @@
 //! A plain HTTP client for tests: what curl would see, with every status an answer.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
+use service_kit::tls::plain_client;
 use tokio::runtime::Runtime;
 
 /// One answer, read to the end.
@@ -62,12 +64,23 @@ impl Http {
     /// Where the runtime cannot start.
     #[must_use]
     pub fn new() -> Self {
+        Self::believing(None)
+    }
+
+    /// As [`Self::new`], and servers that speak TLS are believed where their certificates come from
+    /// the CAs in `ca_file`.
+    ///
+    /// # Panics
+    /// Where the runtime cannot start or the file is of no use.
+    #[must_use]
+    pub fn believing(ca_file: Option<&Path>) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
             .build()
             .expect("a runtime for the test client");
         let client = reqwest::Client::builder()
+            .tls_backend_preconfigured(plain_client(ca_file).expect("a usable CA"))
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .timeout(Duration::from_secs(20))

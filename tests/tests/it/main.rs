@@ -12,5 +12,6 @@ mod modes;
 mod restart;
 mod scene;
 mod security;
+mod tls;
 mod tour;
 mod versions;

@@ -14,18 +14,20 @@ use service_kit::auth::reloaded::ReloadMetrics;
 use service_kit::datadir::write_atomic;
 use service_kit::peer::auth::{PeerAuth, PeerAuthConfig, PeerAuthMode};
 use service_kit::peer::{
-    PeerClient, PeerConfig, PeerIdentity, PeerMetrics, PeerRequest, ProcessRole,
+    PeerClient, PeerConfig, PeerIdentity, PeerMetrics, PeerRequest, ProcessRole, TcpConnector,
 };
 use service_kit::time::Clock;
+use service_kit::tls::Tls;
+use service_kit::tls::config::{Callers, TlsConfig};
 use tests::harness::{Cluster, Http, eventually};
 
 use super::scene::secure_scene;
 
 /// Time for a changed file to be seen by all processes of a busy machine.
-const RELOAD: Duration = Duration::from_secs(30);
+pub(crate) const RELOAD: Duration = Duration::from_secs(30);
 
 /// Ports of metrics of a host, as offsets.
-const METRICS: [u16; 4] = [1, 11, 21, 31];
+pub(crate) const METRICS: [u16; 4] = [1, 11, 21, 31];
 
 fn keys(cluster: &Cluster, args: &[&str]) -> String {
     let file = cluster.data().join("keys.json").display().to_string();
@@ -54,7 +56,7 @@ fn everywhere(cluster: &Cluster, key: &str, taken: bool) {
 }
 
 /// One value of a metric of a process.
-fn metric(http: &Http, cluster: &Cluster, host: u16, offset: u16, line: &str) -> f64 {
+pub(crate) fn metric(http: &Http, cluster: &Cluster, host: u16, offset: u16, line: &str) -> f64 {
     let answer = http.send("GET", &format!("{}/metrics", cluster.url(host, offset)), &[], b"");
     let text = answer.map(|answer| answer.text()).unwrap_or_default();
     let found = text.lines().find_map(|text| text.strip_prefix(line)?.trim().parse().ok());
@@ -72,7 +74,7 @@ fn rotate_peers(cluster: &Cluster, keys: &[&str], times: f64) {
 }
 
 /// Clients that write and read their own keys until told to stop, with whatever key is current.
-struct Load {
+pub(crate) struct Load {
     stop: Arc<AtomicBool>,
     done: Arc<AtomicU64>,
     key: Arc<Mutex<String>>,
@@ -82,7 +84,8 @@ struct Load {
 }
 
 impl Load {
-    fn start(cluster: &Cluster, key: &str) -> Self {
+    /// With the API key `key`, believing the CAs `ca`.
+    pub(crate) fn start(cluster: &Cluster, key: &str, ca: &[u8]) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -100,7 +103,7 @@ impl Load {
         for number in 0..4 {
             let (stop, done) = (Arc::clone(&load.stop), Arc::clone(&load.done));
             let (key, failures) = (Arc::clone(&load.key), Arc::clone(&load.failures));
-            let endpoints = endpoints.clone();
+            let (endpoints, ca) = (endpoints.clone(), ca.to_vec());
             load.tasks.push(load.runtime.spawn(async move {
                 let mut used = String::new();
                 let mut bucket = None;
@@ -113,6 +116,7 @@ impl Load {
                         let client = Client::builder()
                             .endpoints(endpoints.clone())
                             .api_key(&current)
+                            .ca_pem(ca.clone())
                             .timeout(Duration::from_secs(20))
                             .build()
                             .unwrap();
@@ -135,14 +139,14 @@ impl Load {
     }
 
     /// Waits for some more requests, so that each step of a rotation meets traffic.
-    fn go_on(&self) {
+    pub(crate) fn go_on(&self) {
         let from = self.done.load(Ordering::Relaxed);
         eventually("the load goes on", Duration::from_secs(60), || {
             self.done.load(Ordering::Relaxed) >= from + 100
         });
     }
 
-    fn finish(self) -> (u64, Vec<String>) {
+    pub(crate) fn finish(self) -> (u64, Vec<String>) {
         self.stop.store(true, Ordering::Relaxed);
         for task in self.tasks {
             self.runtime.block_on(task).unwrap();
@@ -158,7 +162,7 @@ fn keys_are_rotated_under_load_without_a_failed_request() {
     let cluster = &scene.cluster;
     let first = keys(cluster, &["new", "app", "--scope", "read,write", "--bucket", "carts"]);
     everywhere(cluster, &first, true);
-    let load = Load::start(cluster, &first);
+    let load = Load::start(cluster, &first, &std::fs::read(cluster.ca_file()).unwrap());
     load.go_on();
 
     let second = keys(cluster, &["new", "app"]);
@@ -190,16 +194,26 @@ fn keys_are_rotated_under_load_without_a_failed_request() {
     assert_eq!(status(cluster, 1, &second, "POST", "/v1/cluster/stage"), 403);
 }
 
-/// A client of peers, with the keys in `file` or without any.
-fn peer(file: Option<&Path>) -> PeerClient {
+/// A client of peers, with the certificate of a host, and the keys in `file` or without any.
+fn peer(cluster: &Cluster, file: Option<&Path>) -> PeerClient {
     let registry = prometheus::Registry::new();
-    let metrics = ReloadMetrics::register(&registry).unwrap();
+    let reloads = ReloadMetrics::register(&registry).unwrap();
     let mode = Some(file.map_or(PeerAuthMode::None, |_| PeerAuthMode::Hmac));
     let config = PeerAuthConfig { mode, keys_file: file.map(Path::to_owned) };
-    let auth = PeerAuth::load(&config, Clock::system(), &registry, metrics).unwrap();
+    let auth = PeerAuth::load(&config, Clock::system(), &registry, reloads.clone()).unwrap();
     let identity = PeerIdentity::new(NodeId(7), Incarnation(1), ProcessRole::Storage, None);
     let metrics = PeerMetrics::register(&registry).unwrap();
-    PeerClient::new(PeerConfig::default(), identity.proven_by(auth), Clock::system(), metrics)
+    let named = |name: &str| Some(cluster.data().join(name));
+    let tls = TlsConfig {
+        cert_file: named("tls.crt"),
+        key_file: named("tls.key"),
+        ca_file: named("ca.crt"),
+        ..TlsConfig::default()
+    };
+    let clock = Clock::system();
+    let tls = Tls::load(&tls, Callers::Peers, &clock, &registry, reloads).unwrap();
+    let (config, connector) = (PeerConfig::default(), TcpConnector::secured_by(tls));
+    PeerClient::with_connector(config, identity.proven_by(auth), clock, metrics, connector)
 }
 
 #[test]
@@ -210,7 +224,7 @@ fn a_rogue_peer_is_refused_and_counted() {
     write_atomic(&wrong, b"0123456789abcdef0123456789abcdef").unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let ask = |client: &PeerClient, offset: u16, method: Method, path: &str| {
-        let address = cluster.url(1, offset).replace("http://", "");
+        let address = cluster.url(1, offset).replace("https://", "");
         let body: &[u8] = if method == Method::GET { b"" } else { b"{}" };
         let request = PeerRequest {
             address: &address,
@@ -241,7 +255,9 @@ fn a_rogue_peer_is_refused_and_counted() {
         (30, Method::POST, "/v1/anti-entropy/repair"),
         (30, Method::GET, "/v1/transfers"),
     ];
-    for (client, reason) in [(peer(None), "missing"), (peer(Some(&wrong)), "unknown_key")] {
+    for (client, reason) in
+        [(peer(cluster, None), "missing"), (peer(cluster, Some(&wrong)), "unknown_key")]
+    {
         for (offset, method, path) in &routes {
             let line = format!("atoll_peer_auth_refused_total{{reason=\"{reason}\"}}");
             let count = || metric(&cluster.http, cluster, 1, offset + 1, &line);
@@ -250,7 +266,7 @@ fn a_rogue_peer_is_refused_and_counted() {
             assert!(count() > before, "{method} {path} is counted as {reason}");
         }
     }
-    let ours = peer(Some(&cluster.data().join("peer-keys")));
+    let ours = peer(cluster, Some(&cluster.data().join("peer-keys")));
     assert_eq!(ask(&ours, 20, Method::GET, "/v1/ring"), 200, "a host of the cluster");
     let admin = cluster.admin_key();
     assert_eq!(status(cluster, 1, &admin, "GET", "/v1/kv/carts/rogue"), 404, "nothing was stored");

@@ -15,7 +15,8 @@
 //! Invariant: a handler behind a gate with keys never sees a message, nor the end of a body, whose
 //! signature was not checked; a message that is refused here was not acted upon.
 //!
-//! Not here: secrecy, and proof that an answer is the peer's. Whoever has a key may speak for any node.
+//! Not here: secrecy, and proof that an answer is the peer's, which are [`crate::tls`]. Whoever has a key
+//! may speak for any node.
 
 mod body;
 mod keyring;
@@ -46,6 +47,7 @@ use crate::limits::PEER_SKEW_MAX;
 use crate::rng::OsEntropy;
 use crate::shutdown::Shutdown;
 use crate::time::Clock;
+use crate::tls::config::TlsConfig;
 
 use body::VerifiedBody;
 use replay::{Replays, Verdict};
@@ -79,10 +81,12 @@ pub struct PeerAuthConfig {
 }
 
 impl PeerAuthConfig {
-    /// What a listener that is opened to others is protected by.
+    /// What a listener that is opened to others is protected by: signatures, or the certificates
+    /// that `tls` asks for.
     #[must_use]
-    pub fn protection(&self) -> Protection {
-        let on = self.mode.map(|mode| mode == PeerAuthMode::Hmac);
+    pub fn protection(&self, tls: &TlsConfig) -> Protection {
+        let signed = self.mode.map(|mode| mode == PeerAuthMode::Hmac);
+        let on = if tls.is_mutual() { Some(true) } else { signed };
         Protection { setting: "peer_auth.mode", on }
     }
 }
