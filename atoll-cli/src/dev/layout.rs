@@ -124,7 +124,7 @@ impl Place {
             let path = |path: PathBuf| quoted(&path.to_string_lossy());
             line("\n[peer_auth]\nmode", quoted("hmac"));
             line("keys_file", path(security::peer_keys_file(&self.root)));
-            if self.service == Service::Router {
+            if matches!(self.service, Service::Router | Service::StorageNode) {
                 line("\n[auth]\nmode", quoted("keys"));
                 line("keys_file", path(security::keys_file(&self.root)));
             }

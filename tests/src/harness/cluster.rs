@@ -267,7 +267,10 @@ impl Cluster {
     /// Hints over all nodes, as a router adds them up; `None` while not all nodes answer.
     #[must_use]
     pub fn hints(&self) -> Option<u64> {
-        let answer = self.http.send("GET", &format!("{}/v1/hints", self.router(1)), &[], b"");
+        let authorization = format!("Bearer {}", self.admin_key());
+        let headers = [("authorization", authorization.as_str())];
+        let headers = if self.secure { &headers[..] } else { &[] };
+        let answer = self.http.send("GET", &format!("{}/v1/hints", self.router(1)), headers, b"");
         let answer = answer.ok().filter(|a| a.status == 200)?.json();
         answer["hints"].as_u64().filter(|_| answer["unreachable"] == 0)
     }
