@@ -6,6 +6,7 @@ use axum::handler::Handler;
 use axum::routing::{MethodFilter, MethodRouter};
 use dynamo_core::wire::coordinate::{COORDINATE_GET_PATH, COORDINATE_PUT_PATH};
 use dynamo_core::wire::load::LOAD_PATH;
+use dynamo_core::wire::log_level::LOG_LEVEL_PATH;
 use dynamo_core::wire::partition::{
     PARTITION_PAGE_PATH, PARTITIONS_DROP_PATH, PARTITIONS_HOLD_PATH, PARTITIONS_PATH,
     PARTITIONS_RELEASE_PATH,
@@ -13,6 +14,8 @@ use dynamo_core::wire::partition::{
 use dynamo_core::wire::reap::{REAP_CHECK_PATH, REAP_PATH};
 use dynamo_core::wire::replica::REPLICA_BATCH_PATH;
 use dynamo_core::wire::tree::{TREE_DIGESTS_PATH, TREE_KEYS_PATH};
+
+use service_kit::http::log_level;
 
 use super::{Api, coordinate, hints, partitions, reap, replica, replica_json, status, tree};
 use crate::peers::probe::PING_PATH;
@@ -105,6 +108,7 @@ pub fn table() -> Vec<Route> {
         route("/v1/hints/sync-point/{id}", Admin).get(Host, hints::sync_point),
         route("/v1/store", Admin).get(Host, status::store),
         route(LOAD_PATH, Admin).get(Host, status::load),
+        route(LOG_LEVEL_PATH, Admin).get(Host, log_level::read).put(Host, log_level::change),
         route(TREE_DIGESTS_PATH, Background).post(Host, tree::digests),
         route(TREE_KEYS_PATH, Background).post(Host, tree::keys),
         route(PARTITIONS_PATH, Background).get(Host, partitions::list),

@@ -13,4 +13,5 @@ mod restart;
 mod scene;
 mod security;
 mod tour;
+mod tracing;
 mod versions;
