@@ -35,6 +35,10 @@ chaos:
 console *ARGS:
     tests/console/run {{ARGS}}
 
+# Bill of materials and licences of a release, for the image.
+supply *DIR:
+    docker/supply_chain.py {{DIR}}
+
 # The Helm chart, without a cluster.
 chart:
     tests/deploy/run chart

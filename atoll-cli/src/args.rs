@@ -146,6 +146,8 @@ pub enum Command {
     Decommission(membership::decommission::Decommission),
     /// Test a cluster with one key, from its client's side
     Smoke(cmd::smoke::Smoke),
+    /// What the logs of the processes tell
+    LogLevel(cmd::log_level::LogLevel),
     /// Properties of buckets
     #[command(subcommand)]
     Bucket(cmd::bucket::BucketCommand),

@@ -33,7 +33,7 @@ pub enum Mode {
     /// Needs a network path to the storage nodes.
     PartitionAware,
     /// As [`Mode::PartitionAware`], and gets are coordinated in the client itself: it asks the
-    /// replicas, counts their answers, and repairs stale ones.
+    /// replicas, counts their answers, and has stale ones repaired.
     ClientDriven,
 }
 

@@ -42,6 +42,9 @@ pub use context::Context;
 pub use dynamo_core::id::PutId;
 pub use dynamo_core::key::NameError;
 pub use dynamo_core::params::{BucketProps, Durability, Quorum, Reconciliation, WriteQuorum};
+pub use dynamo_core::wire::log_level::{
+    ClusterLogLevels, LogLevelChange, LogLevelDocument, ProcessLogLevel, ProcessName,
+};
 pub use dynamo_core::wire::membership::{
     BucketDocument, BucketsDocument, ClusterDocument, CommitDocument, MemberView, MoveView,
     NoteView, PlanDocument, PlanNode, SpreadView, StageRequest as Stage, StagedDocument,

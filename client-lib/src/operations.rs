@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use dynamo_core::id::PartitionId;
 use dynamo_core::wire::frame::FRAME_CONTENT_TYPE;
+use dynamo_core::wire::log_level::{ClusterLogLevels, LOG_LEVEL_PATH, LogLevelChange};
 use dynamo_core::wire::operations::{
     ClusterAntiEntropy, ClusterRepair, ClusterTransfers, ListRequest, LossAccepted, MERGE_PATH,
     MergedDocument, RecordsRequest, RootDocument, RootRequest, SafeToStop, partition_digest_path,
@@ -47,6 +48,24 @@ impl Cluster {
     /// Those of any call.
     pub async fn anti_entropy(&self) -> Result<ClusterAntiEntropy, Error> {
         self.read(ANTI_ENTROPY_PATH).await
+    }
+
+    /// What the logs of all processes tell, but those of other routers than the one that answers.
+    ///
+    /// # Errors
+    /// Those of any call.
+    pub async fn log_levels(&self) -> Result<ClusterLogLevels, Error> {
+        self.read(LOG_LEVEL_PATH).await
+    }
+
+    /// Changes it, until each process ends.
+    ///
+    /// # Errors
+    /// Those of any call; 422 for what is no level.
+    pub async fn set_log_level(&self, change: &LogLevelChange) -> Result<ClusterLogLevels, Error> {
+        let mut request = Request::new(Method::PUT, LOG_LEVEL_PATH, Kind::NamedWrite);
+        json_body(&mut request, change)?;
+        self.send(request).await
     }
 
     /// Has all replicas compared, and made equal, at once: of one partition, of one bucket, or of

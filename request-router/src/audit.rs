@@ -8,12 +8,12 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::Method;
 use service_kit::audit::{AuditLog, Event};
-use service_kit::auth::api_keys::Principal;
+use service_kit::auth::api_keys::{Principal, source_of};
 use service_kit::http::error::{ErrorCode, Problem, escape_echo};
 use service_kit::http::request_id::RequestId;
 use std::sync::Arc;
 
-use crate::guard::{Need, Needs, source_of};
+use crate::guard::{Need, Needs};
 
 /// Knows which requests are changes, and where they are entered.
 #[derive(Debug, Clone)]

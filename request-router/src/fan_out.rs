@@ -78,6 +78,8 @@ pub enum Process {
     Storage,
     /// The anti-entropy worker.
     Worker,
+    /// The membership agent.
+    Membership,
 }
 
 impl Process {
@@ -85,6 +87,7 @@ impl Process {
         match self {
             Self::Storage => addresses.storage.as_deref(),
             Self::Worker => addresses.worker.as_deref(),
+            Self::Membership => addresses.membership.as_deref(),
         }
     }
 }

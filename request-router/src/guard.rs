@@ -6,14 +6,13 @@
 //! known to be valid; a method that the table does not have is not served.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use axum::extract::{ConnectInfo, MatchedPath, Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::Method;
-use service_kit::auth::api_keys::{ApiKeys, Principal};
+use service_kit::auth::api_keys::{ApiKeys, Principal, source_of};
 use service_kit::auth::scope::Scope;
 use service_kit::http::error::Problem;
 
@@ -58,12 +57,6 @@ impl Needs {
         let head = (request.method() == Method::HEAD).then(|| of("GET")).flatten();
         of(request.method().as_str()).or(head).map(|(_, need)| *need)
     }
-}
-
-/// Where a request comes from; nowhere in particular where that is not known.
-pub(crate) fn source_of(request: &Request) -> IpAddr {
-    let from = request.extensions().get::<ConnectInfo<SocketAddr>>();
-    from.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |from| from.0.ip())
 }
 
 /// The guard of the client port.

@@ -9,7 +9,8 @@ use utoipa::OpenApi;
 
 use crate::answer::siblings::with_status;
 use crate::api::{
-    anti_entropy, buckets, bulk, cluster, health, hints, kv, later, load, ring, transfers,
+    anti_entropy, buckets, bulk, cluster, health, hints, kv, later, load, log_level, ring,
+    transfers,
 };
 
 /// The description.
@@ -34,7 +35,8 @@ use crate::api::{
         hints::hints, hints::set_sync_point, hints::sync_point,
         transfers::transfers, transfers::accept_loss,
         anti_entropy::anti_entropy, anti_entropy::repair, anti_entropy::repair_status,
-        bulk::records, bulk::keys, bulk::digest, bulk::merge, document,
+        bulk::records, bulk::keys, bulk::digest, bulk::merge,
+        log_level::read, log_level::change, document,
     )
 )]
 pub struct ApiDoc;

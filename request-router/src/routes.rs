@@ -4,10 +4,12 @@
 use axum::Router;
 use axum::handler::Handler;
 use axum::routing::{MethodFilter, MethodRouter, any};
+use dynamo_core::wire::log_level::LOG_LEVEL_PATH;
 use service_kit::auth::scope::Scope;
 
 use crate::api::{
-    anti_entropy, buckets, bulk, cluster, health, hints, kv, later, load, ring, transfers,
+    anti_entropy, buckets, bulk, cluster, health, hints, kv, later, load, log_level, ring,
+    transfers,
 };
 use crate::guard::Need;
 use crate::state::App;
@@ -148,6 +150,9 @@ pub fn table() -> Vec<Route> {
         route("/v1/admin/partitions/{partition}/keys", Admin).post(Operator, bulk::keys),
         route("/v1/admin/partitions/{partition}/digest", Admin).post(Operator, bulk::digest),
         route("/v1/admin/merge", Admin).post(Operator, bulk::merge),
+        route(LOG_LEVEL_PATH, Admin)
+            .get(Operator, log_level::read)
+            .put(Operator, log_level::change),
         route("/v1/stats", Admin).get(Known, load::stats),
         route("/openapi.json", Admin).get(Known, openapi::document),
         route("/console", Admin).page(console::door),

@@ -8,7 +8,6 @@ use dynamo_core::id::{Incarnation, NodeId};
 use dynamo_core::wire::ring::RING_PATH;
 use service_kit::audit::AuditLog;
 use service_kit::auth::api_keys::ApiKeys;
-use service_kit::auth::config::AuthMode;
 use service_kit::config::Invalid;
 use service_kit::datadir::create_private_dir;
 use service_kit::http::admission::AdmissionPool;
@@ -100,13 +99,9 @@ fn assemble(context: &ServiceContext<RouterConfig>, http: HttpMetrics) -> Result
             .map_err(|error| RunError::Config(Invalid::new("audit_file", error.to_string())))?,
         None => AuditLog::off(),
     };
-    let keys = match (config.auth.mode, &config.auth.keys_file) {
-        (Some(AuthMode::Keys), Some(file)) => {
-            let metrics = context.reload_metrics.clone();
-            Some(ApiKeys::load(file, clock.clone(), &context.registry, metrics, audit.clone())?)
-        }
-        _ => None,
-    };
+    let reloads = context.reload_metrics.clone();
+    let keys =
+        ApiKeys::of_config(&config.auth, clock.clone(), &context.registry, reloads, audit.clone())?;
     let watch = RingWatch::start(watched, peers.clone(), deps, RingView::parse, version);
     Ok(App(Arc::new(Router {
         budget: ByteBudget::new(config.limits.body_bytes),

@@ -126,6 +126,13 @@ pub const TELEMETRY_SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time the trace exporter may take to send what is left when the process stops.
 pub const TELEMETRY_FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// Bytes of a log level that a process is told while it runs; longer: 400. A dozen parts with theirs.
+pub const LOG_LEVEL_BYTES_MAX: usize = 512;
+
+/// Bytes of the request that changes it: the level with every byte escaped, and the names of a node and
+/// a process.
+pub const LOG_LEVEL_BODY_BYTES_MAX: usize = 8 * 1024;
+
 /// Bytes of one file of API keys; larger ones are a mistake in the path. About ten thousand keys.
 pub const API_KEY_FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 

@@ -18,6 +18,7 @@ use prometheus::{
 };
 use tower::{Layer, Service};
 
+use crate::telemetry::trace::name_request;
 use crate::time::Clock;
 
 /// A metric could not be made: a name or label is invalid or taken. A mistake in the program.
@@ -268,6 +269,9 @@ where
 
     fn call(&mut self, request: Request) -> Self::Future {
         let route = self.route(&request);
+        if let Some(path) = request.extensions().get::<MatchedPath>() {
+            name_request(request.method().as_str(), path.as_str());
+        }
         route.request_bytes.inc_by(request.body().size_hint().exact().unwrap_or(0));
         let clock = self.metrics.clock.clone();
         let running = Running::enter(&self.metrics.in_flight);

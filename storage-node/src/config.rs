@@ -9,6 +9,7 @@ use dynamo_core::limits::{
     VALUE_BYTES_MAX,
 };
 use serde::{Deserialize, Serialize};
+use service_kit::auth::config::{AuthConfig, AuthMode};
 use service_kit::config::{Invalid, Secret, Validate, checks};
 use service_kit::launch::{BaseSettings, RuntimeConfig, ServiceConfig};
 use service_kit::peer::auth::PeerAuthConfig;
@@ -59,6 +60,8 @@ pub struct StorageConfig {
     pub limits: LimitSettings,
     /// The `[background]` table.
     pub background: BackgroundSettings,
+    /// How clients are known that come here themselves, where peers are authenticated.
+    pub auth: AuthConfig,
     /// How peers are known.
     pub peer_auth: PeerAuthConfig,
     /// What is encrypted.
@@ -169,6 +172,7 @@ impl Default for StorageConfig {
             hints: HintSettings::default(),
             limits: LimitSettings::default(),
             background: BackgroundSettings::default(),
+            auth: AuthConfig::default(),
             peer_auth: PeerAuthConfig::default(),
             tls: TlsConfig::default(),
             runtime: RuntimeConfig::default(),
@@ -225,6 +229,13 @@ impl Validate for StorageConfig {
     fn validate(&self) -> Result<(), Invalid> {
         checks::directory("data_dir", &self.data_dir)?;
         checks::host_port("membership", &self.membership)?;
+        self.auth.validate()?;
+        let protection = self.peer_auth.protection(&self.tls);
+        if self.auth.mode == Some(AuthMode::Keys) && protection.on != Some(true) {
+            let reason = "needs peers that are authenticated (peer_auth.mode): others would be let \
+                          in without a key";
+            return Err(Invalid::new("auth.mode", reason));
+        }
         if self.store.cache_bytes < CACHE_BYTES_MIN {
             let reason = format!("must be at least {CACHE_BYTES_MIN}");
             return Err(Invalid::new("store.cache_bytes", reason));
@@ -297,7 +308,14 @@ mod tests {
     #[test]
     fn each_wrong_setting_is_named() {
         type Edit = fn(&mut StorageConfig);
-        let cases: [(Edit, &str); 6] = [
+        let cases: [(Edit, &str); 7] = [
+            (
+                |c| {
+                    c.auth.mode = Some(AuthMode::Keys);
+                    c.auth.keys_file = Some(PathBuf::from("keys.json"));
+                },
+                "auth.mode",
+            ),
             (|c| c.limits.value_bytes = usize::MAX, "limits.value_bytes"),
             (|c| c.data_dir = PathBuf::new(), "data_dir"),
             (|c| c.membership.clear(), "membership"),

@@ -3,6 +3,7 @@
 
 mod file;
 mod freshness;
+mod load;
 mod space;
 mod upkeep;
 
@@ -15,6 +16,7 @@ use service_kit::metrics::{COUNT_BUCKETS, LATENCY_BUCKETS, MetricsError};
 use self::file::FileFamilies;
 pub use self::file::FileMetrics;
 pub use self::freshness::FreshnessMetrics;
+pub use self::load::LoadMetrics;
 pub use self::space::SpaceMetrics;
 pub use self::upkeep::{KindMetrics, PartitionMetrics, SliceMetrics, TreeMetrics};
 
@@ -204,6 +206,8 @@ pub struct Metrics {
     pub peers: PeerMetricsSet,
     /// Background work.
     pub slices: SliceMetrics,
+    /// The share of the load.
+    pub load: LoadMetrics,
     /// The actor epoch.
     pub epoch: IntGauge,
     /// Epochs ended because data was lost.
@@ -233,6 +237,7 @@ impl Metrics {
             replica: make.replica()?,
             peers: make.peers()?,
             slices: make.slices()?,
+            load: make.load()?,
             epoch: make.gauge("atoll_actor_epoch", "Epoch under which this node mints dots.")?,
             epochs_ended: make.counter(
                 "atoll_actor_epochs_ended_total",

@@ -8,6 +8,8 @@ use dynamo_core::clock::context::ContextKeys;
 use dynamo_core::cluster_view::ClusterView;
 use dynamo_core::id::{Incarnation, NodeId};
 use dynamo_core::wire::ring::RING_PATH;
+use service_kit::audit::AuditLog;
+use service_kit::auth::api_keys::ApiKeys;
 use service_kit::config::{Invalid, Secret};
 use service_kit::datadir::create_private_dir;
 use service_kit::http::server::ServerLimits;
@@ -221,12 +223,22 @@ impl Parts {
         let config = &context.config;
         let gate = PeerGate::register(identity.clone(), node.clock.clone(), &context.registry)?;
         let limits = &config.limits;
-        let routes = crate::api::router(Arc::clone(&node), gate, limits, &context.registry)?;
+        let reloads = context.reload_metrics.clone();
+        let (auth, clock, registry) = (&config.auth, node.clock.clone(), &context.registry);
+        let keys = ApiKeys::of_config(auth, clock, registry, reloads, AuditLog::off())?;
+        let routes = crate::api::router(Arc::clone(&node), gate, keys.clone(), limits, registry)?;
         let listeners = context.bind()?;
         on_bound(&listeners);
         // The background stops after the API: what is in flight may still need peers and ring.
         let stop = Shutdown::new();
         let mut tasks = spawn_tasks(context, &node, identity, client, &stop)?;
+        if let Some(keys) = keys {
+            let following = keys.follow(stop.clone());
+            tasks.spawn(async move {
+                following.await;
+                Ok(())
+            });
+        }
         let shutdown = context.shutdown.clone();
         let mut failure = None;
         let serving = context.serve_pair(listeners, routes, ServerLimits::peer());

@@ -61,7 +61,11 @@ def settings_files(r: Rendered, sources: Sources) -> None:
             assert settings["membership"] == f"127.0.0.1:{agent}", name
     for name, (_, file) in SERVICES.items():
         mounts = {m["name"]: m["mountPath"] for m in r.containers()[name]["volumeMounts"]}
-        guards = [("peer_auth", "hmac", "peer-auth")] + [("auth", "keys", "auth")] * (name == "request-router")
+        guards = [("peer_auth", "hmac", "peer-auth")]
+        # Storage nodes take keys only where hosts sign; otherwise they have no such table.
+        if name == "request-router" or "auth" in files[file]:
+            guards.append(("auth", "keys", "auth"))
+        assert name == "request-router" or ("auth" in files[file]) == ("auth" in mounts), file
         for table, mode, volume in guards:
             guard = files[file][table]
             assert guard["mode"] == (mode if volume in mounts else "none"), f"{file}: {guard}"
@@ -187,10 +191,10 @@ def volumes(r: Rendered, sources: Sources) -> None:
     only = [c["name"] for c in r.containers().values() for m in c["volumeMounts"] if m["name"] == "cluster-secret"]
     assert only == ["storage-node"], f"the cluster's secret is mounted by {only}"
     everybody = list(r.containers())
-    for name, wanted in [("auth", ["request-router"]), ("peer-auth", everybody), ("tls", everybody)]:
+    keyed = ["storage-node", "request-router"] if "peer-auth" in known else ["request-router"]
+    for name, wanted in [("auth", keyed), ("peer-auth", everybody), ("tls", everybody)]:
         having = [c["name"] for c in r.containers().values() for m in c["volumeMounts"] if m["name"] == name]
-        assert having in ([], wanted), f"{name} is mounted by {having}"
-        assert bool(having) == (name in known), f"the volume {name} and its mounts go together"
+        assert sorted(having) == (sorted(wanted) if name in known else []), f"{name} is mounted by {having}"
     own = {(o["kind"], o["metadata"]["name"]) for o in r.objects}
     for volume in spec["volumes"]:
         name = volume.get("configMap", {}).get("name")
@@ -269,11 +273,13 @@ def network(r: Rendered, sources: Sources) -> None:
         return
     (policy,) = policies
     port = {p["name"]: p["containerPort"] for c in r.containers().values() for p in c["ports"]}
-    ring, clients, metrics = policy["spec"]["ingress"]
+    ring, clients, *direct, metrics = policy["spec"]["ingress"]
     numbers = lambda rule: sorted(p["port"] for p in rule["ports"])
     assert numbers(ring) == sorted(port[n] for n in ("http", "storage", "gossip", "sync"))
     assert [matches(f["podSelector"], r.pod()["metadata"]["labels"]) for f in ring["from"]] == [True]
     assert numbers(clients) == [port["http"]]
+    # Nobody else reaches a storage node, unless the values name them.
+    assert all(numbers(rule) == [port["storage"]] and rule["from"] for rule in direct), direct
     assert numbers(metrics) == sorted(n for name, n in port.items() if name.endswith("-metrics"))
     if "from" in clients:
         for name, pod in r.helper_pods():

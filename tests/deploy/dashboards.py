@@ -18,6 +18,13 @@ def per_second(metric: str, by: str = "", matchers: str = "@") -> str:
     return f"sum{group} (rate({metric}{{{matchers}}}[R]))"
 
 
+def deviation(window_s: int) -> str:
+    """How far each host's load is from its fair share by weight, as part of that share."""
+    operations = f'atoll_load_operations{{@,window_s="{window_s}"}}'
+    share = f"sum by (pod) (atoll_load_weight{{@}}) * on () group_left () (sum ({operations}) / sum (atoll_load_weight{{@}}))"
+    return f"sum by (pod) ({operations}) / ({share}) - 1"
+
+
 def share(le: str) -> str:
     """Share of the reads that returned more versions than `le`."""
     return (f'1 - sum(rate(atoll_versions_per_read_bucket{{le="{le}",@}}[R])) / sum(rate(atoll_versions_per_read_count{{@}}[R]))')
@@ -224,6 +231,12 @@ NODE = {
               alerts=("AtollTreeIncomplete",)),
     ]],
     "Replica work": [[
+        Panel("Share of the load", "percentunit", "How far each host's operations are from its fair share by weight, over half an hour. A host is out of balance from 15 % on.",
+              ("{{pod}}", deviation(1800)), minimum=None),
+        Panel("Hosts out of balance", "percentunit", "The imbalance ratio: the part of the hosts whose load deviates by 15 % or more from their fair share.",
+              ("over a minute", f"(count (abs ({deviation(60)}) >= 0.15) or vector(0)) / count ({deviation(60)})"),
+              ("over half an hour", f"(count (abs ({deviation(1800)}) >= 0.15) or vector(0)) / count ({deviation(1800)})"), maximum=1),
+    ], [
         Panel("Operations for other coordinators", "cps", "What other coordinators asked for.",
               ("{{operation}}", per_second("atoll_replica_ops_total", "operation"))),
         Panel("Replica messages, p99", "s", "Time of a message of another coordinator, the commit included: a slow host.",

@@ -48,7 +48,7 @@ class Sources:
 
     def settings(self, crate: str) -> set[str]:
         """Names of fields that settings may have, at any depth."""
-        shared = ["launch/listeners.rs", "telemetry.rs", "auth/config.rs", "peer/auth/mod.rs", "tls/config.rs"]
+        shared = ["launch/listeners.rs", "telemetry/mod.rs", "auth/config.rs", "peer/auth/mod.rs", "tls/config.rs"]
         text = self.config(crate) + "".join((self.root / "service-kit/src" / path).read_text() for path in shared)
         return set(re.findall(r"^\s+pub (\w+):", text, re.M))
 

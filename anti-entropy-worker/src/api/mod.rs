@@ -5,6 +5,8 @@
 //! | [`status`] | `GET /v1/ping`, `GET /v1/anti-entropy`, `POST …/pause`, `POST …/resume` |
 //! | [`repair`] | `POST /v1/anti-entropy/repair`, `PUT`, `GET …/repair/{id}` |
 //! | [`transfers`] | `GET /v1/transfers`, `POST /v1/transfers/accept-loss` |
+//!
+//! `/v1/admin/log-level` is that of every process ([`service_kit::http::log_level`]).
 
 pub mod repair;
 pub mod status;
@@ -15,12 +17,14 @@ use std::sync::Arc;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
+use dynamo_core::wire::log_level::LOG_LEVEL_PATH;
 use dynamo_core::wire::worker::{
     ACCEPT_LOSS_PATH, ANTI_ENTROPY_PATH, PAUSE_PATH, REPAIR_PATH, RESUME_PATH, TRANSFERS_PATH,
 };
 use prometheus::Registry;
 use service_kit::http::admission::AdmissionPool;
 use service_kit::http::fallback::with_fallbacks;
+use service_kit::http::log_level;
 use service_kit::metrics::{HttpMetrics, MetricsError};
 use service_kit::peer::gate::{PeerGate, require_peer};
 
@@ -42,6 +46,7 @@ pub fn router(
         .route(ANTI_ENTROPY_PATH, get(status::anti_entropy))
         .route(PAUSE_PATH, post(status::pause))
         .route(RESUME_PATH, post(status::resume))
+        .route(LOG_LEVEL_PATH, get(log_level::read).put(log_level::change))
         .route(REPAIR_PATH, post(repair::ask))
         .route(&format!("{REPAIR_PATH}/{{id}}"), get(repair::get).put(repair::ask_as))
         .route(TRANSFERS_PATH, get(transfers::all))

@@ -13,6 +13,7 @@ pub(crate) mod health;
 pub(crate) mod hints;
 pub(crate) mod idle;
 pub(crate) mod keys;
+pub(crate) mod log_level;
 pub(crate) mod membership;
 pub(crate) mod object;
 pub(crate) mod plan;
@@ -91,6 +92,7 @@ async fn run_with_client(command: Command, global: &Global, output: Output) -> D
         Command::Hints(args) => args.run(&client, output).await,
         Command::Bucket(args) => args.run(&client, output).await,
         Command::Transfers(args) => args.run(&client, output).await,
+        Command::LogLevel(args) => args.run(&client, output).await,
         Command::AntiEntropy => anti_entropy::run(&client, output).await,
         Command::Repair(args) => args.run(&client, output).await,
         Command::Verify(args) => verify::run(args, &client, output).await,

@@ -127,7 +127,7 @@ impl Place {
             line("\n[tls]\ncert_file", path(security::cert_file(&self.root)));
             line("key_file", path(security::key_file(&self.root)));
             line("ca_file", path(security::ca_file(&self.root)));
-            if self.service == Service::Router {
+            if matches!(self.service, Service::Router | Service::StorageNode) {
                 line("\n[auth]\nmode", quoted("keys"));
                 line("keys_file", path(security::keys_file(&self.root)));
             }

@@ -2,7 +2,8 @@
 //! driven over the replicas themselves. The client has no replica of its own, and cannot sign
 //! contexts: each replica sends the token of its record, and joined they are the context.
 //!
-//! Answering is not finishing: a driver runs on behind its answer to repair stale replicas.
+//! Answering is not finishing: a driver runs on behind its answer to find stale replicas. It repairs
+//! none itself, as only nodes may bring records: one of the stale is asked to coordinate a read.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -68,7 +69,8 @@ impl ReadDriver {
             };
             direct.view.is_stale();
             let pause = direct.nodes.dice.pause(attempt);
-            let hopeless = failure.kind == GetFailureKind::Deadline
+            let hopeless = denial(&failure).is_some()
+                || failure.kind == GetFailureKind::Deadline
                 || attempt + 1 >= ATTEMPTS_MAX
                 || Instant::now() + pause >= deadline
                 || !direct.nodes.may_retry();
@@ -138,6 +140,7 @@ impl ReadDriver {
             tokens: Vec::new(),
             reads: JoinSet::new(),
             timer: None,
+            repaired: false,
         };
         // Not joined: what it still does after the answer is on its own time.
         tokio::spawn(drive.run(effects));
@@ -177,6 +180,8 @@ struct Drive {
     tokens: Vec<(RecordDigest, String)>,
     reads: JoinSet<Read>,
     timer: Option<Mono>,
+    /// Whether a stale replica was told to repair itself and the others.
+    repaired: bool,
 }
 
 impl Drive {
@@ -241,14 +246,7 @@ impl Drive {
                     self.end(Ok((outcome, tokens)));
                 }
                 GetEffect::Fail(failure) => self.end(Err(failure)),
-                GetEffect::Repair { node, record } => {
-                    let replicas = self.replicas.clone();
-                    tokio::spawn(async move {
-                        if let Err(failure) = replicas.repair(node, record, remaining).await {
-                            tracing::debug!(%node, ?failure, "read repair failed");
-                        }
-                    });
-                }
+                GetEffect::Repair { node, .. } => self.repair(node, remaining),
                 GetEffect::Overdue { node } => {
                     lock(&self.peers).on_overdue(node, mono(self.origin));
                 }
@@ -257,6 +255,19 @@ impl Drive {
             }
         }
         false
+    }
+
+    /// Once is enough: who is asked looks at all replicas.
+    fn repair(&mut self, node: NodeId, remaining: Duration) {
+        if std::mem::replace(&mut self.repaired, true) {
+            return;
+        }
+        let replicas = self.replicas.clone();
+        tokio::spawn(async move {
+            if let Err(failure) = replicas.repair(node, remaining).await {
+                tracing::debug!(%node, ?failure, "a stale replica was not repaired");
+            }
+        });
     }
 
     fn end(&mut self, ended: Ended) {
@@ -298,13 +309,24 @@ fn result(outcome: &GetOutcome, tokens: &[String]) -> Result<GetResult, Error> {
     Ok(GetResult { versions, context, deleted, etag, evidence })
 }
 
+/// Status and code where replicas do not let this client in: a ring that is newer, or a second try,
+/// changes nothing about that.
+fn denial(failure: &GetFailure) -> Option<(u16, &'static str)> {
+    failure.replicas.iter().find_map(|report| match report.result_text().as_str() {
+        "unauthorized" => Some((401, "unauthorized")),
+        "forbidden" => Some((403, "forbidden")),
+        _ => None,
+    })
+}
+
 /// The refusal that a coordinator would have answered.
 fn refusal(failure: &GetFailure) -> Error {
-    let (status, code) = match failure.kind {
+    let denial = denial(failure);
+    let (status, code) = denial.unwrap_or(match failure.kind {
         GetFailureKind::QuorumUnavailable => (503, "quorum_unavailable"),
         GetFailureKind::AbsenceUnconfirmed => (503, "absence_unconfirmed"),
         GetFailureKind::Deadline => (504, "deadline_exceeded"),
-    };
+    });
     let replicas = failure.replicas.iter().map(|report| ReplicaResult {
         node: report.node.to_string(),
         result: report.result_text(),
@@ -315,7 +337,7 @@ fn refusal(failure: &GetFailure) -> Error {
         title: String::new(),
         detail: "the client asked the replicas itself".to_owned(),
         outcome: Outcome::NotApplied,
-        retryable: true,
+        retryable: denial.is_none(),
         required: Some(u32::from(failure.required)),
         got: Some(u32::from(failure.got)),
         replicas: replicas.collect(),

@@ -1,15 +1,16 @@
-//! One operation on one replica: a batch of one, over one exchange.
+//! One read of one replica, a batch of one over one exchange; and the word to a replica that is stale.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use dynamo_core::clock::digest::RecordDigest;
-use dynamo_core::clock::record::Record;
 use dynamo_core::cluster_view::ClusterView;
 use dynamo_core::id::NodeId;
 use dynamo_core::key::ObjectKey;
-use dynamo_core::params::Durability;
 use dynamo_core::quorum::{ReplicaFailure, ReplicaReply};
+use dynamo_core::wire::coordinate::{COORDINATE_GET_PATH, GetMessage};
+use dynamo_core::wire::frame::{FrameError, encode_frame};
 use dynamo_core::wire::replica::{
     REPLICA_BATCH_PATH, ReplicaOp, ReplicaResult, decode_response, encode_request,
 };
@@ -18,7 +19,7 @@ use super::peer::Sender;
 use super::view::RingView;
 use crate::error::Problem;
 use crate::transport::call::Caller;
-use crate::transport::exchange::{ExchangeError, Kind};
+use crate::transport::exchange::{Answer, ExchangeError, Kind};
 
 /// Calls to the replicas of one object, under one view of the ring.
 #[derive(Debug, Clone)]
@@ -38,7 +39,7 @@ impl Replicas {
         remaining: Duration,
     ) -> Result<(ReplicaReply, Option<String>), ReplicaFailure> {
         let op = ReplicaOp::Read { object: self.object.clone(), unless, token: true, put: None };
-        match self.send(node, &op, Kind::Read, remaining).await? {
+        match self.send(node, &op, remaining).await? {
             // A record whose context cannot be told would be overwritten blindly by its reader.
             ReplicaResult::Record { token: None, .. } => {
                 Err(ReplicaFailure::Refused("no_context".to_owned()))
@@ -53,41 +54,52 @@ impl Replicas {
         }
     }
 
-    /// Merges `record` into the replica of `node`.
+    /// Has `node`, whose replica is stale, read the object as its coordinator: it then repairs its own
+    /// replica and every other that is stale. Nothing is sent that it would have to believe.
     pub(super) async fn repair(
         &self,
         node: NodeId,
-        record: Record,
         remaining: Duration,
     ) -> Result<(), ReplicaFailure> {
-        let op = ReplicaOp::Merge {
-            object: self.object.clone(),
-            record,
-            hint_for: None,
-            durability: Durability::Buffered,
-            puts: Vec::new(),
+        let message = GetMessage {
+            bucket: self.object.bucket().as_str().to_owned(),
+            key: self.object.key().clone(),
+            r: None,
+            pr: None,
+            notfound_ok: None,
+            values: false,
+            explain: false,
         };
-        match self.send(node, &op, Kind::NamedWrite, remaining).await? {
-            ReplicaResult::Merged => Ok(()),
-            ReplicaResult::Refused { code } => Err(refused(code)),
-            _ => Err(ReplicaFailure::Refused("bad_frame".to_owned())),
-        }
+        let frame = encode_frame(&message, []).map_err(frame_failed)?;
+        self.exchange(node, COORDINATE_GET_PATH, frame, remaining).await.map(drop)
     }
 
     async fn send(
         &self,
         node: NodeId,
         op: &ReplicaOp,
-        kind: Kind,
         remaining: Duration,
     ) -> Result<ReplicaResult, ReplicaFailure> {
-        let frame_failed = |_| ReplicaFailure::Refused("bad_frame".to_owned());
+        let frame = encode_request([op]).map_err(frame_failed)?;
+        let answer = self.exchange(node, REPLICA_BATCH_PATH, frame, remaining).await?;
+        let results = decode_response(answer.body, 1).map_err(frame_failed)?;
+        results.into_iter().next().ok_or(ReplicaFailure::Refused("bad_frame".to_owned()))
+    }
+
+    /// The answer of `node` to a frame, where it is a success.
+    async fn exchange(
+        &self,
+        node: NodeId,
+        path: &str,
+        frame: Bytes,
+        remaining: Duration,
+    ) -> Result<Answer, ReplicaFailure> {
         let base = RingView::storage_base(&self.view, node).ok_or(ReplicaFailure::Unreachable)?;
         let mut request = self
             .sender
-            .request(REPLICA_BATCH_PATH, &self.view, kind)
+            .request(path, &self.view, Kind::Read)
             .map_err(|_| ReplicaFailure::Refused("bad_header".to_owned()))?;
-        request.body = encode_request([op]).map_err(frame_failed)?;
+        request.body = frame;
         let in_flight = self.nodes.endpoints.send(&base);
         let exchange = self.nodes.http.exchange(Arc::clone(&base), &request, false, remaining);
         let answer = match tokio::time::timeout(remaining, exchange).await {
@@ -105,9 +117,12 @@ impl Replicas {
         if !answer.status.is_success() {
             return Err(refused(Problem::of(&answer).code));
         }
-        let results = decode_response(answer.body, 1).map_err(frame_failed)?;
-        results.into_iter().next().ok_or(ReplicaFailure::Refused("bad_frame".to_owned()))
+        Ok(answer)
     }
+}
+
+fn frame_failed(_: FrameError) -> ReplicaFailure {
+    ReplicaFailure::Refused("bad_frame".to_owned())
 }
 
 fn refused(code: String) -> ReplicaFailure {

@@ -22,6 +22,7 @@ pub mod gossip;
 pub mod headers;
 pub mod key_text;
 pub mod load;
+pub mod log_level;
 pub mod membership;
 pub mod operations;
 pub mod partition;

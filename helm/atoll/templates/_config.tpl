@@ -74,6 +74,11 @@ storage.toml:
   {{- include "atoll.commonSettings" (dict "root" . "values" $v.storage "port" $v.ports.storage "metricsPort" $v.ports.storageMetrics "data" "storage") | nindent 2 }}
   membership: {{ $agent | quote }}
   cluster_secret_file: /etc/atoll/cluster-secret/{{ $v.clusterSecret.key }}
+  {{- if and $v.auth.enabled $v.peerAuth.enabled }}
+  auth:
+    mode: keys
+    keys_file: /etc/atoll/auth
+  {{- end }}
 router.toml:
   {{- include "atoll.commonSettings" (dict "root" . "values" $v.router "port" $v.ports.router "metricsPort" $v.ports.routerMetrics "data" "router") | nindent 2 }}
   membership: {{ $agent | quote }}

@@ -8,6 +8,8 @@
 //! | [`buckets`] | `/v1/buckets` |
 //! | [`node`] | `GET /v1/node`, `POST /v1/local/storage` |
 //! | [`gossip`] | `POST /v1/gossip` |
+//!
+//! `/v1/admin/log-level` is that of every process ([`service_kit::http::log_level`]).
 
 pub mod buckets;
 pub mod cluster;
@@ -22,6 +24,7 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use dynamo_core::limits::PEER_MESSAGE_BYTES_MAX;
 use dynamo_core::wire::gossip::GOSSIP_PATH;
+use dynamo_core::wire::log_level::LOG_LEVEL_PATH;
 use dynamo_core::wire::membership::{
     BUCKETS_PATH, CLUSTER_PATH, COMMIT_PATH, LOCAL_STORAGE_PATH, NODE_PATH, PLAN_PATH, STAGE_PATH,
 };
@@ -30,6 +33,7 @@ use service_kit::http::admission::AdmissionPool;
 use service_kit::http::body::{BodyLimits, BodyReader, ByteBudget};
 use service_kit::http::error::{ErrorCode, Problem};
 use service_kit::http::fallback::with_fallbacks;
+use service_kit::http::log_level;
 use service_kit::launch::{RunError, ServiceContext};
 use service_kit::metrics::HttpMetrics;
 use service_kit::peer::gate::{PeerGate, require_peer, require_signature};
@@ -83,6 +87,7 @@ pub fn router(
         .route(STAGE_PATH, post(cluster::stage).delete(cluster::drop_staged))
         .route(PLAN_PATH, get(cluster::plan))
         .route(COMMIT_PATH, post(cluster::commit))
+        .route(LOG_LEVEL_PATH, get(log_level::read).put(log_level::change))
         .route(BUCKETS_PATH, get(buckets::list))
         .route(&bucket_path, get(buckets::get).put(buckets::put).delete(buckets::delete))
         .route_layer(pool("admin", ADMIN_REQUESTS_MAX)?.layer());

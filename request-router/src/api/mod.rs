@@ -21,6 +21,7 @@ pub mod hints;
 pub mod kv;
 pub mod later;
 pub mod load;
+pub mod log_level;
 pub mod ring;
 pub mod transfers;
 

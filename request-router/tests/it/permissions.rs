@@ -23,7 +23,7 @@ const WRITE: Needed = &[Scope::Write];
 const ADMIN: Needed = &[Scope::Admin];
 
 /// What each route needs. Written by hand, so that a change of the router's table is noticed.
-const ROUTES: [(&str, &str, Needed); 35] = [
+const ROUTES: [(&str, &str, Needed); 37] = [
     ("GET", "/v1/kv/{bucket}/{*key}", READ),
     ("HEAD", "/v1/kv/{bucket}/{*key}", READ),
     ("PUT", "/v1/kv/{bucket}/{*key}", WRITE),
@@ -57,6 +57,8 @@ const ROUTES: [(&str, &str, Needed); 35] = [
     ("POST", "/v1/admin/partitions/{partition}/keys", ADMIN),
     ("POST", "/v1/admin/partitions/{partition}/digest", ADMIN),
     ("POST", "/v1/admin/merge", ADMIN),
+    ("GET", "/v1/admin/log-level", ADMIN),
+    ("PUT", "/v1/admin/log-level", ADMIN),
     ("GET", "/v1/stats", &[]),
     ("GET", "/openapi.json", &[]),
 ];

@@ -4,10 +4,11 @@
 //! one text whatever was wrong; valid keys are never refused because of somebody's failures.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use axum::extract::ConnectInfo;
 use dynamo_core::time::WallMs;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
@@ -16,6 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::api_key::{KeyDigest, KeyId, id_of};
 use super::budget::{Budget, Rate};
+use super::config::{AuthConfig, AuthMode};
 use super::failures::{Failure, Failures};
 use super::key_file::{KeyEntry, KeyFile, KeyVersion};
 use super::reloaded::{ReloadMetrics, Reloaded};
@@ -205,6 +207,25 @@ impl ApiKeys {
         })))
     }
 
+    /// As the settings say; `None` where nobody is asked for a key.
+    ///
+    /// # Errors
+    /// Those of [`Self::load`].
+    pub fn of_config(
+        config: &AuthConfig,
+        clock: Clock,
+        registry: &Registry,
+        metrics: ReloadMetrics,
+        audit: AuditLog,
+    ) -> Result<Option<Self>, RunError> {
+        match (config.mode, &config.keys_file) {
+            (Some(AuthMode::Keys), Some(file)) => {
+                Self::load(file, clock, registry, metrics, audit).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
     /// Follows the file until the process stops.
     pub async fn follow(self, shutdown: Shutdown) {
         let changed = || {
@@ -304,6 +325,13 @@ impl std::fmt::Debug for ApiKeys {
             .field("keys", &self.0.file.current().len())
             .finish_non_exhaustive()
     }
+}
+
+/// Where a request comes from; nowhere in particular where that is not known.
+#[must_use]
+pub fn source_of<B>(request: &http::Request<B>) -> IpAddr {
+    let from = request.extensions().get::<ConnectInfo<SocketAddr>>();
+    from.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |from| from.0.ip())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -10,6 +10,7 @@ pub mod error;
 pub mod fallback;
 mod framing;
 pub mod json;
+pub mod log_level;
 mod problem;
 mod refusal;
 pub mod request_id;

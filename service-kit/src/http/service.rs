@@ -29,7 +29,7 @@ use super::problem::Answered;
 use super::request_id::{RequestId, X_REQUEST_ID};
 use super::server::ServerMetrics;
 use super::strict;
-use crate::telemetry;
+use crate::telemetry::trace;
 use crate::tls::PeerCertificate;
 
 /// What the requests of one connection share.
@@ -90,8 +90,12 @@ impl ConnectionContext {
     }
 
     async fn route(&self, mut parts: Parts, body: Body, id: &RequestId) -> Response {
-        match telemetry::request_span(&parts.method, &mut parts.headers) {
-            Some(span) => self.answer(parts, body, id).instrument(span).await,
+        match trace::request_span(&parts.method, &mut parts.headers) {
+            Some(span) => {
+                let response = self.answer(parts, body, id).instrument(span.clone()).await;
+                trace::end_request(&span, response.status(), id.as_str());
+                response
+            }
             None => self.answer(parts, body, id).await,
         }
     }

@@ -101,9 +101,7 @@ impl PeerGate {
     /// # Errors
     /// 409 `wrong_cluster` or `stale_incarnation`, 426 `protocol_version`, 400 `bad_header`.
     pub fn check(&self, headers: &HeaderMap) -> Result<PeerContext, Problem> {
-        // A peer has no more time to give than a client may ask for.
-        let deadline = number(headers, &X_ATOLL_DEADLINE_MS)?
-            .map(|ms| self.clock.deadline(Duration::from_millis(ms.min(TIMEOUT_MS_MAX))));
+        let deadline = self.deadline(headers)?;
         if self.plain_allowed && !headers.contains_key(X_ATOLL_SENDER) {
             return Ok(PeerContext { sender: None, deadline });
         }
@@ -119,6 +117,25 @@ impl PeerGate {
         };
         self.check_incarnation(sender)?;
         Ok(PeerContext { sender: Some(sender), deadline })
+    }
+
+    /// Checks the headers of a client that proves itself otherwise: what it says of protocol and
+    /// cluster has to fit; who it says to be is not believed, as a client is nobody's peer.
+    ///
+    /// # Errors
+    /// 409 `wrong_cluster`, 426 `protocol_version`, 400 `bad_header`.
+    pub fn check_client(&self, headers: &HeaderMap) -> Result<PeerContext, Problem> {
+        if headers.contains_key(X_ATOLL_PROTOCOL) {
+            self.check_protocol(headers)?;
+        }
+        self.check_cluster(headers)?;
+        Ok(PeerContext { sender: None, deadline: self.deadline(headers)? })
+    }
+
+    /// A peer has no more time to give than a client may ask for.
+    fn deadline(&self, headers: &HeaderMap) -> Result<Option<Mono>, Problem> {
+        let left = number(headers, &X_ATOLL_DEADLINE_MS)?;
+        Ok(left.map(|ms| self.clock.deadline(Duration::from_millis(ms.min(TIMEOUT_MS_MAX)))))
     }
 
     async fn pass(&self, admitted: Result<Request, Problem>, next: Next) -> Response {
@@ -302,6 +319,34 @@ mod tests {
         assert_eq!(plain.check(&HeaderMap::new()).unwrap().sender, None);
         let foreign = stamped(&identity(Some(2), 1));
         assert_eq!(plain.check(&foreign).unwrap_err().code(), ErrorCode::WrongCluster);
+    }
+
+    #[test]
+    fn who_a_client_says_to_be_is_not_believed() {
+        let gate = gate();
+        assert!(gate.check(&stamped(&identity(Some(1), 5))).is_ok());
+        // Its word fences nobody: the node of that name is heard as before.
+        let context = gate.check_client(&stamped(&identity(Some(1), 9))).unwrap();
+        assert_eq!(context.sender, None);
+        assert!(gate.check(&stamped(&identity(Some(1), 5))).is_ok());
+        assert_eq!(gate.check_client(&HeaderMap::new()).unwrap().deadline, None);
+        type Edit = fn(&mut HeaderMap);
+        let cases: [(Edit, ErrorCode); 3] = [
+            (
+                |h| drop(h.insert(X_ATOLL_CLUSTER, "2".repeat(32).parse().unwrap())),
+                ErrorCode::WrongCluster,
+            ),
+            (
+                |h| drop(h.insert(X_ATOLL_PROTOCOL, "2".parse().unwrap())),
+                ErrorCode::ProtocolVersion,
+            ),
+            (|h| drop(h.insert(X_ATOLL_DEADLINE_MS, "-1".parse().unwrap())), ErrorCode::BadHeader),
+        ];
+        for (edit, code) in cases {
+            let mut headers = stamped(&identity(Some(1), 3));
+            edit(&mut headers);
+            assert_eq!(gate.check_client(&headers).unwrap_err().code(), code, "{headers:?}");
+        }
     }
 
     #[test]

@@ -1,8 +1,8 @@
-//! Client requests, from routers and from clients that know the ring.
+//! Client requests, from routers and from clients that know the ring. A router has asked for the scopes
+//! of its client already; of a client that comes itself they are asked for here.
 
 use std::sync::Arc;
 
-use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -12,9 +12,10 @@ use dynamo_core::wire::frame::{FRAME_CONTENT_TYPE, FrameError, decode_frame, enc
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue};
 use serde::Serialize;
+use service_kit::auth::scope::Scope;
 use service_kit::http::error::{ErrorCode, Outcome, Problem};
-use service_kit::peer::gate::PeerContext;
 
+use super::caller::Caller;
 use super::{Api, senders_ring};
 use crate::coordinator::refusal::not_owner;
 use crate::coordinator::repeated;
@@ -27,17 +28,20 @@ use crate::coordinator::{get as coordinate_get, write as coordinate_write};
 /// The problem to answer with.
 pub async fn get(
     State(api): State<Api>,
-    Extension(peer): Extension<PeerContext>,
+    caller: Caller,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
     let held = api.bodies.read(&headers, body).await?;
     let (message, parts) = decode_frame::<GetMessage>(held.bytes().clone()).map_err(bad_frame)?;
     parts.finish().map_err(bad_frame)?;
+    may_get(&caller, &message)?;
     let key = message.key.clone();
     let ring = senders_ring(&headers);
-    let request = Request::new(&api.node, &message.bucket, key, peer.deadline, ring)?;
-    let (answer, values) = coordinate_get::get(&api.node, &Arc::new(request), &message).await?;
+    let request = Request::new(&api.node, &message.bucket, key, caller.peer().deadline, ring)?;
+    let (answer, values) = coordinate_get::get(&api.node, &Arc::new(request), &message)
+        .await
+        .map_err(|problem| caller.shown(problem))?;
     frame(&answer, &values)
 }
 
@@ -47,7 +51,7 @@ pub async fn get(
 /// The problem to answer with.
 pub async fn put(
     State(api): State<Api>,
-    Extension(peer): Extension<PeerContext>,
+    caller: Caller,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
@@ -59,9 +63,10 @@ pub async fn put(
         ContentDto::Tombstone => Bytes::new(),
     };
     parts.finish().map_err(bad_frame)?;
+    may_put(&caller, &message)?;
     let key = message.key.clone();
     let ring = senders_ring(&headers);
-    let request = Request::new(&api.node, &message.bucket, key, peer.deadline, ring)?;
+    let request = Request::new(&api.node, &message.bucket, key, caller.peer().deadline, ring)?;
     if api.node.gives_up(&request.view, &request.object) {
         // Its data here is being deleted: a new write must not get between.
         return Err(not_owner(&request));
@@ -69,9 +74,29 @@ pub async fn put(
     if repeated::may_be_applied(&headers, api.node.clock.wall()) {
         repeated::catch_up(&api.node, &request, message.put_id).await;
     }
-    let (answer, values) =
-        coordinate_write::put(&api.node, &Arc::new(request), message, value).await?;
+    let (answer, values) = coordinate_write::put(&api.node, &Arc::new(request), message, value)
+        .await
+        .map_err(|problem| caller.shown(problem))?;
     frame(&answer, &values)
+}
+
+/// What a router asks for on behalf of its clients.
+fn may_get(caller: &Caller, message: &GetMessage) -> Result<(), Problem> {
+    caller.permit(Scope::Read, &message.bucket)?;
+    if message.explain { caller.permit_admin() } else { Ok(()) }
+}
+
+/// As [`may_get`]: what tells something of what is stored needs `read` too.
+fn may_put(caller: &Caller, message: &PutMessage) -> Result<(), Problem> {
+    let scope = match message.content {
+        ContentDto::Value { .. } => Scope::Write,
+        ContentDto::Tombstone => Scope::Delete,
+    };
+    caller.permit(scope, &message.bucket)?;
+    if message.return_body || message.condition.is_some() {
+        caller.permit(Scope::Read, &message.bucket)?;
+    }
+    Ok(())
 }
 
 /// The refusal of a message that is no frame.

@@ -1,4 +1,5 @@
-//! The peer API: decode, call, encode. One file per resource.
+//! The peer API: decode, call, encode. One file per resource; [`routes`] has the table of them all and
+//! of what each needs, [`caller`] who asks.
 //!
 //! | module | routes |
 //! |---|---|
@@ -11,12 +12,14 @@
 //! | [`reap`] | `POST /v1/reap/check`, `POST /v1/reap` |
 //! | [`status`] | `GET /v1/ping`, `GET /v1/store`, `GET /v1/load` |
 
+pub mod caller;
 pub mod coordinate;
 pub mod hints;
 pub mod partitions;
 pub mod reap;
 pub mod replica;
 pub mod replica_json;
+pub mod routes;
 pub mod status;
 pub mod tree;
 
@@ -24,32 +27,24 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
-use axum::routing::{get, post};
 use dynamo_core::limits::PEER_MESSAGE_BYTES_MAX;
 use dynamo_core::ring::RingVersion;
-use dynamo_core::wire::coordinate::{COORDINATE_GET_PATH, COORDINATE_PUT_PATH};
 use dynamo_core::wire::headers::RING_VERSION;
-use dynamo_core::wire::load::LOAD_PATH;
-use dynamo_core::wire::partition::{
-    PARTITION_PAGE_PATH, PARTITIONS_DROP_PATH, PARTITIONS_HOLD_PATH, PARTITIONS_PATH,
-    PARTITIONS_RELEASE_PATH,
-};
-use dynamo_core::wire::reap::{REAP_CHECK_PATH, REAP_PATH};
-use dynamo_core::wire::replica::REPLICA_BATCH_PATH;
-use dynamo_core::wire::tree::{TREE_DIGESTS_PATH, TREE_KEYS_PATH};
 use http::HeaderMap;
 use prometheus::Registry;
+use service_kit::auth::api_keys::ApiKeys;
 use service_kit::http::admission::AdmissionPool;
 use service_kit::http::body::{BodyLimits, BodyReader, ByteBudget};
 use service_kit::http::error::{ErrorCode, Problem};
 use service_kit::http::fallback::with_fallbacks;
 use service_kit::metrics::{HttpMetrics, MetricsError};
-use service_kit::peer::gate::{PeerContext, PeerGate, require_peer};
+use service_kit::peer::gate::{PeerContext, PeerGate};
 
+use self::caller::{Door, require_caller};
+use self::routes::Pool;
 use crate::config::LimitSettings;
 use crate::limits::{ADMIN_REQUESTS_MAX, BACKGROUND_REQUESTS_MAX};
 use crate::node::Node;
-use crate::peers::probe::PING_PATH;
 
 /// What the handlers share.
 #[derive(Debug, Clone)]
@@ -67,52 +62,28 @@ pub struct Api {
 pub fn router(
     node: Arc<Node>,
     gate: PeerGate,
+    keys: Option<ApiKeys>,
     limits: &LimitSettings,
     registry: &Registry,
 ) -> Result<Router, MetricsError> {
     let bodies = BodyReader::new(BodyLimits::up_to(PEER_MESSAGE_BYTES_MAX), ByteBudget::default());
     let http = HttpMetrics::register(registry, "api", node.clock.clone())?;
-    let pool = |name, limit| AdmissionPool::register(name, limit, registry);
-    let (client, replicas) =
-        (pool("coordinate", limits.coordinated)?, pool("replica", limits.replica_messages)?);
-    let admin = pool("admin", ADMIN_REQUESTS_MAX)?;
+    let pools = [
+        (Pool::Coordinate, "coordinate", limits.coordinated),
+        (Pool::Replica, "replica", limits.replica_messages),
+        (Pool::Admin, "admin", ADMIN_REQUESTS_MAX),
+        (Pool::Background, "background", BACKGROUND_REQUESTS_MAX),
+    ];
+    let mut router = routes::router(Pool::Never);
+    for (pool, name, limit) in pools {
+        let admission = AdmissionPool::register(name, limit, registry)?;
+        router = router.merge(routes::router(pool).route_layer(admission.layer()));
+    }
     // Clients that know the ring talk to their coordinator directly, and operators use curl: a
     // request without an identity passes, one with an identity is checked.
-    let gate = gate.allowing_plain();
-    let coordinate = Router::new()
-        .route(COORDINATE_GET_PATH, post(coordinate::get))
-        .route(COORDINATE_PUT_PATH, post(coordinate::put))
-        .route_layer(client.layer());
-    let replica =
-        Router::new().route(REPLICA_BATCH_PATH, post(replica::batch)).route_layer(replicas.layer());
-    let operators = Router::new()
-        .route("/v1/replica/kv/{bucket}/{*key}", get(replica_json::read).put(replica_json::write))
-        .route("/v1/hints", get(hints::totals))
-        .route("/v1/hints/sync-point", post(hints::set_sync_point))
-        .route("/v1/hints/sync-point/{id}", get(hints::sync_point))
-        .route("/v1/store", get(status::store))
-        .route(LOAD_PATH, get(status::load))
-        .route_layer(admin.layer());
-    let beside = pool("background", BACKGROUND_REQUESTS_MAX)?;
-    let background = Router::new()
-        .route(TREE_DIGESTS_PATH, post(tree::digests))
-        .route(TREE_KEYS_PATH, post(tree::keys))
-        .route(PARTITIONS_PATH, get(partitions::list))
-        .route(PARTITION_PAGE_PATH, post(partitions::page))
-        .route(PARTITIONS_HOLD_PATH, post(partitions::hold))
-        .route(PARTITIONS_RELEASE_PATH, post(partitions::release))
-        .route(PARTITIONS_DROP_PATH, post(partitions::drop_page))
-        .route(REAP_CHECK_PATH, post(reap::check))
-        .route(REAP_PATH, post(reap::reap))
-        .route_layer(beside.layer());
-    // Probes are never shed: a node that is busy is not a node that is gone.
-    let routes = coordinate
-        .merge(replica)
-        .merge(operators)
-        .merge(background)
-        .route(PING_PATH, get(status::ping))
-        .with_state(Api { node, bodies });
-    Ok(with_fallbacks(routes).layer(from_fn_with_state(gate, require_peer)).layer(http.layer()))
+    let door = Door::new(gate.allowing_plain(), keys, &routes::table());
+    let router = with_fallbacks(router.with_state(Api { node, bodies }));
+    Ok(router.layer(from_fn_with_state(door, require_caller)).layer(http.layer()))
 }
 
 /// The ring that a message was made with, where it says so readably.

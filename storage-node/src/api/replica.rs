@@ -1,16 +1,19 @@
-//! Operations of other coordinators on this node's replica.
+//! Operations of other coordinators on this node's replica, and reads of clients that coordinate
+//! themselves. Those bring no records: a record carries dots and a causal past, which only nodes mint;
+//! whoever could send any would overwrite whatever it likes.
 
-use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
+use dynamo_core::wire::headers::BACKGROUND;
 use dynamo_core::wire::replica::{ReplicaOp, decode_request, encode_response};
 use http::HeaderMap;
+use service_kit::auth::scope::Scope;
 use service_kit::http::error::{ErrorCode, Outcome, Problem};
-use service_kit::peer::gate::PeerContext;
 
+use super::caller::Caller;
 use super::coordinate::{bad_frame, frame_response};
-use super::{Api, senders_ring};
+use super::{Api, only_nodes, senders_ring};
 use crate::replica::Terms;
 
 /// `POST /v1/replica/batch`.
@@ -19,16 +22,23 @@ use crate::replica::Terms;
 /// The problem to answer with.
 pub async fn batch(
     State(api): State<Api>,
-    Extension(peer): Extension<PeerContext>,
+    caller: Caller,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
     let held = api.bodies.read(&headers, body).await?;
     let ops = decode_request(held.bytes().clone()).map_err(bad_frame)?;
-    let writes = ops.iter().any(|op| matches!(op, ReplicaOp::Merge { .. }));
-    if writes && peer.sender.is_none() {
-        // Records carry dots, and only nodes of the cluster mint those.
-        return Err(Problem::new(ErrorCode::Forbidden, "only nodes may send replicas"));
+    let peer = caller.peer();
+    for op in &ops {
+        match op {
+            ReplicaOp::Merge { .. } => only_nodes(peer)?,
+            ReplicaOp::Read { object, .. } => {
+                caller.permit(Scope::Read, object.bucket().as_str())?;
+            }
+        }
+    }
+    if caller.is_client() && headers.contains_key(BACKGROUND) {
+        return Err(Problem::new(ErrorCode::Forbidden, "background work is for nodes"));
     }
     let slice = api.node.slices.admit(&headers, peer.deadline).await?;
     let terms = Terms {

@@ -68,6 +68,12 @@ fn ticks(seconds: u64) -> usize {
 pub async fn run(node: Arc<Node>, shutdown: Shutdown) {
     loop {
         node.load.tick(&node.metrics);
+        let view = node.view.load();
+        let weight = view.as_deref().and_then(|view| {
+            view.members().find(|member| member.id == node.me).map(|member| member.weight)
+        });
+        drop(view);
+        node.metrics.load.show(&node.load.windows(), weight);
         if shutdown.unless_requested(tokio::time::sleep(TICK)).await.is_none() {
             return;
         }

@@ -27,7 +27,9 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use service_kit::http::error::{ErrorCode, Problem};
 use service_kit::peer::{NotSentReason, PeerClient, PeerError, PeerRequest};
+use service_kit::telemetry::trace;
 use service_kit::time::Clock;
+use tracing::Span;
 
 use super::health::PeerHealth;
 use crate::limits::{
@@ -45,6 +47,18 @@ struct Pending {
     op: ReplicaOp,
     deadline: Mono,
     reply: Reply,
+    /// The operation in its request's trace, where that is recorded.
+    span: Option<Span>,
+}
+
+impl Pending {
+    /// The end of the operation, for its trace and for whoever waits.
+    fn end(self, result: Result<ReplicaResult, ReplicaFailure>) {
+        if let (Some(span), Err(_)) = (&self.span, &result) {
+            trace::fail(span);
+        }
+        (self.reply)(result);
+    }
 }
 
 #[derive(Default)]
@@ -112,6 +126,16 @@ enum LaneKind {
     Writes,
 }
 
+impl LaneKind {
+    /// An operation of this kind, in traces.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Reads => "replica read",
+            Self::Writes => "replica merge",
+        }
+    }
+}
+
 /// What senders work with.
 struct Inner {
     client: PeerClient,
@@ -160,8 +184,9 @@ impl Peers {
             reply(Err(ReplicaFailure::Overloaded));
             return;
         }
+        let span = trace::message_span(kind.as_str(), node);
         lane.bytes = lane.bytes.saturating_add(payload_bytes(&op));
-        lane.pending.push_back(Pending { op, deadline, reply });
+        lane.pending.push_back(Pending { op, deadline, reply, span });
         if !lane.is_due(lane.in_flight) {
             return;
         }
@@ -194,7 +219,7 @@ impl Inner {
         loop {
             let (batch, expired) = peer.lane(kind).take(self.clock.mono());
             for pending in expired {
-                (pending.reply)(Err(ReplicaFailure::Timeout));
+                pending.end(Err(ReplicaFailure::Timeout));
             }
             if batch.is_empty() {
                 return;
@@ -208,7 +233,9 @@ impl Inner {
         let sent = self.clock.mono();
         let deadline = batch.iter().map(|pending| pending.deadline).max().unwrap_or(sent);
         let body = encode_request(batch.iter().map(|pending| &pending.op));
-        match self.exchange(node, body, batch.len(), deadline).await {
+        // A message has one place in one trace: that of its first operation which is recorded.
+        let span = batch.iter().find_map(|pending| pending.span.clone());
+        match self.exchange(node, body, batch.len(), deadline, span).await {
             Ok(results) => {
                 let latency = self.clock.mono().since(sent);
                 self.health.on_success(node, self.clock.mono(), latency);
@@ -218,13 +245,13 @@ impl Inner {
                         // The answers to the others left no room for this one.
                         Box::pin(self.deliver(node, vec![pending])).await;
                     } else {
-                        (pending.reply)(Ok(result));
+                        pending.end(Ok(result));
                     }
                 }
             }
             Err(failure) => {
                 for pending in batch {
-                    (pending.reply)(Err(failure.clone()));
+                    pending.end(Err(failure.clone()));
                 }
             }
         }
@@ -236,6 +263,7 @@ impl Inner {
         body: Result<Bytes, FrameError>,
         ops: usize,
         deadline: Mono,
+        span: Option<Span>,
     ) -> Result<Vec<ReplicaResult>, ReplicaFailure> {
         let refused = |code: ErrorCode| ReplicaFailure::Refused(code.as_str().to_owned());
         let body = body.map_err(|error| {
@@ -244,7 +272,7 @@ impl Inner {
         })?;
         let started = self.clock.mono();
         let timeout = self.clock.remaining(deadline);
-        let answer = self.post(node, body, timeout).await;
+        let answer = self.post(node, body, timeout, span).await;
         let waited = self.clock.mono().since(started);
         let answer = answer.map_err(|error| self.judge(node, &error, waited))?;
         decode_response(answer, ops).map_err(|error| {
@@ -253,7 +281,13 @@ impl Inner {
         })
     }
 
-    async fn post(&self, node: NodeId, body: Bytes, timeout: Duration) -> Result<Bytes, SendError> {
+    async fn post(
+        &self,
+        node: NodeId,
+        body: Bytes,
+        timeout: Duration,
+        span: Option<Span>,
+    ) -> Result<Bytes, SendError> {
         let view = self.view.load_full().ok_or(SendError::NoAddress)?;
         let address = view
             .node(node)
@@ -263,6 +297,9 @@ impl Inner {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(FRAME_CONTENT_TYPE));
         if let Ok(ring) = HeaderValue::try_from(view.version().to_string()) {
             headers.insert(X_ATOLL_RING, ring);
+        }
+        if let Some(span) = &span {
+            trace::position(span, &mut headers);
         }
         let request = PeerRequest {
             address: &address,
@@ -345,7 +382,7 @@ mod tests {
         let object = ObjectKey::parse("b", "k").unwrap();
         let op = ReplicaOp::Read { object, unless: None, token: false, put: None };
         lane.bytes += payload_bytes(&op);
-        lane.pending.push_back(Pending { op, deadline, reply: Box::new(|_| {}) });
+        lane.pending.push_back(Pending { op, deadline, reply: Box::new(|_| {}), span: None });
     }
 
     #[test]

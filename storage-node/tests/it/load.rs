@@ -36,4 +36,12 @@ async fn requests_count_where_they_were_coordinated_and_at_the_other_replicas() 
     sees(1, 4, 0).await;
     sees(2, 0, 4).await;
     sees(3, 0, 4).await;
+    // The same for Prometheus: the figures of both windows, summed up, a tick later at most.
+    for id in 1..=3 {
+        while cluster.metric(id, "atoll_load_operations") < 8.0 {
+            assert!(tokio::time::Instant::now() < end);
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        assert_eq!(cluster.metric(id, "atoll_load_weight"), 1.0);
+    }
 }

@@ -10,6 +10,7 @@ mod handoff;
 mod load;
 mod movement;
 mod objects;
+mod permissions;
 mod quarantine;
 mod restart;
 mod sloppy;

@@ -45,6 +45,7 @@ pub struct Cluster {
     hosts: u16,
     base: u16,
     secure: bool,
+    env: Vec<(&'static str, String)>,
     dev: Option<Child>,
     /// A client for requests to it.
     pub http: Http,
@@ -57,7 +58,7 @@ impl Cluster {
     /// Where the cluster does not come up.
     #[must_use]
     pub fn start(binary: &str, hosts: u16) -> Self {
-        Self::start_with(binary, hosts, false)
+        Self::start_with(binary, hosts, false, Vec::new())
     }
 
     /// As [`Self::start`], with everything that protects a cluster.
@@ -66,10 +67,24 @@ impl Cluster {
     /// Where the cluster does not come up.
     #[must_use]
     pub fn start_secure(binary: &str, hosts: u16) -> Self {
-        Self::start_with(binary, hosts, true)
+        Self::start_with(binary, hosts, true, Vec::new())
     }
 
-    fn start_with(binary: &str, hosts: u16, secure: bool) -> Self {
+    /// As [`Self::start`], with variables in the environment of every process.
+    ///
+    /// # Panics
+    /// Where the cluster does not come up.
+    #[must_use]
+    pub fn start_in(binary: &str, hosts: u16, env: Vec<(&'static str, String)>) -> Self {
+        Self::start_with(binary, hosts, false, env)
+    }
+
+    fn start_with(
+        binary: &str,
+        hosts: u16,
+        secure: bool,
+        env: Vec<(&'static str, String)>,
+    ) -> Self {
         let folder = tempfile::Builder::new().prefix("atoll-it-").tempdir().expect("a temp dir");
         let mut cluster = Self {
             binary: binary.into(),
@@ -77,6 +92,7 @@ impl Cluster {
             hosts,
             base: free_block(hosts),
             secure,
+            env,
             dev: None,
             http: Http::new(),
         };
@@ -195,6 +211,7 @@ impl Cluster {
             .arg("--data")
             .arg(self.data())
             .args(self.secure.then_some("--secure"))
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a second handle on the log"))
             .stderr(log)
@@ -281,7 +298,10 @@ impl Cluster {
     /// Hints over all nodes, as a router adds them up; `None` while not all nodes answer.
     #[must_use]
     pub fn hints(&self) -> Option<u64> {
-        let answer = self.http.send("GET", &format!("{}/v1/hints", self.router(1)), &[], b"");
+        let authorization = format!("Bearer {}", self.admin_key());
+        let headers = [("authorization", authorization.as_str())];
+        let headers = if self.secure { &headers[..] } else { &[] };
+        let answer = self.http.send("GET", &format!("{}/v1/hints", self.router(1)), headers, b"");
         let answer = answer.ok().filter(|a| a.status == 200)?.json();
         answer["hints"].as_u64().filter(|_| answer["unreachable"] == 0)
     }
@@ -296,6 +316,13 @@ impl Cluster {
 }
 
 impl Cluster {
+    /// The log of one process of host `k`, as far as it is written.
+    #[must_use]
+    pub fn log_of(&self, k: u16, service: Service) -> String {
+        let path = self.data().join(format!("host-{k}/{}.log", service.name()));
+        std::fs::read_to_string(path).unwrap_or_default()
+    }
+
     /// Prints the end of every process's log: the first thing to read after a failure.
     #[expect(clippy::print_stdout, reason = "a failed test shows it, a passed one does not")]
     fn print_warnings(&self) {

@@ -14,4 +14,5 @@ mod scene;
 mod security;
 mod tls;
 mod tour;
+mod tracing;
 mod versions;

@@ -2,12 +2,22 @@
 
 use atoll_client::{Client, Mode};
 
-use super::scene::scene;
+use super::scene::{Scene, scene, secure_scene};
 
 #[test]
 fn every_client_mode_survives_a_host_that_stops() {
-    let scene = scene(3);
+    survive(&scene(3));
+}
+
+/// With an API key at routers and storage nodes alike.
+#[test]
+fn every_client_mode_survives_a_host_that_stops_where_keys_are_asked_for() {
+    survive(&secure_scene(3));
+}
+
+fn survive(scene: &Scene) {
     let cluster = &scene.cluster;
+    let key = cluster.admin_key();
     let (runtime, _) = cluster.http.parts();
     let endpoints: Vec<String> = (1..=3).map(|host| cluster.router(host)).collect();
     for (mode, name) in [
@@ -16,11 +26,9 @@ fn every_client_mode_survives_a_host_that_stops() {
         (Mode::ClientDriven, "client-driven"),
     ] {
         runtime.block_on(async {
-            let client = Client::builder()
-                .endpoints(endpoints.clone())
-                .mode(mode)
-                .build()
-                .unwrap_or_else(|error| panic!("{name}: {error}"));
+            let builder = Client::builder().endpoints(endpoints.clone()).mode(mode);
+            let builder = if key.is_empty() { builder } else { builder.api_key(&key) };
+            let client = builder.build().unwrap_or_else(|error| panic!("{name}: {error}"));
             let bucket = client.bucket("modes");
             let key = |index: usize| format!("{name}-{index}");
             for index in 0..40 {

@@ -32,6 +32,12 @@ pub(crate) fn secure_scene(hosts: u16) -> Scene {
     Scene { cluster: Cluster::start_secure(ATOLL, hosts), _turn: turn }
 }
 
+/// A cluster whose processes have these variables in their environment, when its turn has come.
+pub(crate) fn scene_in(hosts: u16, env: Vec<(&'static str, String)>) -> Scene {
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    Scene { cluster: Cluster::start_in(ATOLL, hosts, env), _turn: turn }
+}
+
 /// Writers that run until told to stop and remember every acknowledged put.
 pub(crate) struct Writers {
     stop: Arc<AtomicBool>,

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use atoll_client::Client;
+use atoll_client::{Client, Error, Mode};
 use dynamo_core::id::{Incarnation, NodeId};
 use http::{HeaderMap, Method};
 use service_kit::auth::reloaded::ReloadMetrics;
@@ -25,6 +25,9 @@ use super::scene::secure_scene;
 
 /// Time for a changed file to be seen by all processes of a busy machine.
 pub(crate) const RELOAD: Duration = Duration::from_secs(30);
+
+/// Routes of storage nodes that take API keys.
+const FOR_CLIENTS: [&str; 3] = ["/v1/replica/batch", "/v1/coordinate/put", "/v1/ping"];
 
 /// Ports of metrics of a host, as offsets.
 pub(crate) const METRICS: [u16; 4] = [1, 11, 21, 31];
@@ -194,6 +197,63 @@ fn keys_are_rotated_under_load_without_a_failed_request() {
     assert_eq!(status(cluster, 1, &second, "POST", "/v1/cluster/stage"), 403);
 }
 
+/// What a key permits is the same in every mode of access, also where the client asks storage nodes
+/// itself; a client that has no business with them is refused by them.
+#[test]
+fn scopes_hold_in_every_client_mode() {
+    let scene = secure_scene(3);
+    let cluster = &scene.cluster;
+    let make = |id: &str, scopes: &str, buckets: &str| {
+        keys(cluster, &["new", id, "--scope", scopes, "--bucket", buckets])
+    };
+    let editor = make("editor", "read,write,delete", "carts");
+    let reader = make("reader", "read", "carts");
+    let writer = make("writer", "write", "carts");
+    let elsewhere = make("elsewhere", "read,write,delete", "orders");
+    everywhere(cluster, &elsewhere, true);
+    let (runtime, _) = cluster.http.parts();
+    let _inside = runtime.enter();
+    let endpoints: Vec<String> = (1..=3).map(|host| cluster.router(host)).collect();
+    let client = |mode: Mode, key: &str| {
+        let builder = Client::builder().endpoints(endpoints.clone()).mode(mode);
+        if key.is_empty() { builder } else { builder.api_key(key) }.build().unwrap()
+    };
+    // Storage nodes look at the file in their own time.
+    let known = || {
+        let client = client(Mode::PartitionAware, &elsewhere);
+        (0..24).all(|n| {
+            runtime.block_on(client.bucket("orders").get(n.to_string()).into_future()).is_ok()
+        })
+    };
+    eventually("all storage nodes have read the keys", RELOAD, known);
+    for mode in [Mode::Routed, Mode::PartitionAware, Mode::ClientDriven] {
+        for (key, id, get, put, delete) in [
+            (&editor, "editor", 0, 0, 0),
+            (&reader, "reader", 0, 403, 403),
+            (&writer, "writer", 403, 0, 403),
+            (&elsewhere, "elsewhere", 403, 403, 403),
+        ] {
+            let bucket = client(mode, key).bucket("carts");
+            let name = format!("{mode:?}");
+            let ended = runtime.block_on(async {
+                let put = bucket.put(&name, "v").await.map(drop);
+                let get = bucket.get(&name).await.map(drop);
+                (status_of(get), status_of(put), status_of(bucket.delete(&name).await.map(drop)))
+            });
+            assert_eq!(ended, (get, put, delete), "{mode:?} {id}");
+        }
+        let nobody = client(mode, "").bucket("carts");
+        let error = runtime.block_on(nobody.get("k").into_future()).unwrap_err();
+        assert!(error.to_string().contains("API key"), "{mode:?}: {error}");
+    }
+}
+
+/// The status that a call was refused with; 0 where it was not.
+fn status_of(ended: Result<(), Error>) -> u16 {
+    let Err(error) = ended else { return 0 };
+    error.problem().unwrap_or_else(|| panic!("{error}")).status
+}
+
 /// A client of peers, with the certificate of a host, and the keys in `file` or without any.
 fn peer(cluster: &Cluster, file: Option<&Path>) -> PeerClient {
     let registry = prometheus::Registry::new();
@@ -259,7 +319,10 @@ fn a_rogue_peer_is_refused_and_counted() {
         [(peer(cluster, None), "missing"), (peer(cluster, Some(&wrong)), "unknown_key")]
     {
         for (offset, method, path) in &routes {
-            let line = format!("atoll_peer_auth_refused_total{{reason=\"{reason}\"}}");
+            // Where clients are let in too, whoever signs nothing is taken for one of them.
+            let for_clients = reason == "missing" && FOR_CLIENTS.contains(path);
+            let of = if for_clients { "auth" } else { "peer_auth" };
+            let line = format!("atoll_{of}_refused_total{{reason=\"{reason}\"}}");
             let count = || metric(&cluster.http, cluster, 1, offset + 1, &line);
             let before = count();
             assert_eq!(ask(&client, *offset, method.clone(), path), 401, "{method} {path}");

@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use service_kit::http::error::{ErrorCode, Outcome, Problem};
 use service_kit::http::request_id::X_REQUEST_ID;
-use service_kit::telemetry::propagate;
+use service_kit::telemetry::trace::propagate;
 use std::time::Duration;
 
 use crate::answer::{Found, Trip};

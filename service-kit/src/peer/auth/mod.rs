@@ -35,7 +35,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use axum::extract::Request;
 use bytes::Bytes;
 use dynamo_core::entropy::Entropy;
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use prometheus::{IntCounterVec, Opts, Registry};
 use serde::{Deserialize, Serialize};
 
@@ -213,6 +213,12 @@ impl PeerAuth {
     #[must_use]
     pub fn is_on(&self) -> bool {
         self.0.is_some()
+    }
+
+    /// Whether a message says that it is one of a host, which [`Self::check`] will tell.
+    #[must_use]
+    pub fn is_claimed(headers: &HeaderMap) -> bool {
+        headers.contains_key(X_ATOLL_AUTH)
     }
 
     /// Follows the file of the keys until the process stops.

@@ -1,22 +1,26 @@
 //! Logs to standard error as text or JSON, and traces over OTLP where an endpoint is configured.
 //!
-//! Without an endpoint the trace layer is absent: it costs 1.6 µs per request even when nothing is
-//! sampled. The exporter uses a blocking client on a thread of its own, as the batch processor
-//! requires, and therefore is built and shut down outside the runtime.
+//! | module | what it gives |
+//! |---|---|
+//! | [`level`] | what the logs tell, which may be changed while the process runs |
+//! | [`trace`] | where a request stands in its trace |
+//!
+//! The level is for the logs alone: a process that logs little is traced as any other. Without an
+//! endpoint the trace layer is absent: it costs 1.6 µs per request even when nothing is sampled. The
+//! exporter uses a blocking client on a thread of its own, as the batch processor requires, and
+//! therefore is built and shut down outside the runtime.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+pub mod level;
+pub mod trace;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
-use opentelemetry::propagation::TextMapPropagator;
-use opentelemetry::trace::{TraceContextExt, TracerProvider as _};
+use std::sync::atomic::Ordering;
+
+use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
 use serde::{Deserialize, Serialize};
-use tracing::Span;
-use tracing_opentelemetry::OpenTelemetrySpanExt;
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
@@ -24,12 +28,11 @@ use tracing_subscriber::{EnvFilter, Layer};
 use crate::config::{Invalid, Validate};
 use crate::limits::{TELEMETRY_FLUSH_TIMEOUT, TELEMETRY_SEND_TIMEOUT};
 use crate::tls::plain_client;
+use level::LogLevel;
+use trace::EXPORTING;
 
 /// The variable that overrules the configured log level.
 pub const LOG_VARIABLE: &str = "ATOLL_LOG";
-
-/// The header that carries the trace of a request (W3C Trace Context).
-pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// Shape of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -71,7 +74,7 @@ impl Default for TelemetryConfig {
 
 impl Validate for TelemetryConfig {
     fn validate(&self) -> Result<(), Invalid> {
-        if let Err(error) = EnvFilter::try_new(&self.level) {
+        if let Err(error) = self.level.parse::<LogLevel>() {
             return Err(Invalid::new("telemetry.level", error.to_string()));
         }
         if !(0.0..=1.0).contains(&self.sample_ratio) {
@@ -126,6 +129,7 @@ pub fn init(
     };
     let filter =
         EnvFilter::try_new(&level).map_err(|e| TelemetryError::Filter(format!("{level}: {e}")))?;
+    let filter = level::changeable(filter, &level);
     // The formatters of tracing-subscriber escape control characters in values (since 0.3.20).
     let format = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let lines = match config.format {
@@ -139,10 +143,12 @@ pub fn init(
         }
         None => None,
     };
-    let spans = provider
-        .as_ref()
-        .map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer("atoll")));
-    let ready = tracing_subscriber::registry().with(filter).with(spans).with(lines).try_init();
+    let spans = provider.as_ref().map(|provider| {
+        let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("atoll"));
+        layer.with_filter(filter_fn(|metadata| metadata.is_span()))
+    });
+    let lines = lines.with_filter(filter);
+    let ready = tracing_subscriber::registry().with(lines).with(spans).try_init();
     if ready.is_err() {
         tracing::debug!("logs are set up already");
     }
@@ -190,122 +196,9 @@ fn tracer_provider(
         .build())
 }
 
-/// True while spans are exported. Without it no request pays for one.
-static EXPORTING: AtomicBool = AtomicBool::new(false);
-
-/// A span for the request with these headers, `None` where nothing is exported or the sampler
-/// says no. The span continues the caller's trace, and the request's `traceparent` becomes the
-/// span's, so that whoever [`propagate`]s it sends its own position on.
-pub(crate) fn request_span(method: &http::Method, headers: &mut HeaderMap) -> Option<Span> {
-    if !EXPORTING.load(Ordering::Relaxed) {
-        return None;
-    }
-    let span = tracing::info_span!("request", otel.kind = "server", method = %method);
-    let caller = traceparent(headers).and_then(|value| value.to_str().ok());
-    let carrier: HashMap<String, String> = caller
-        .map(|value| (TRACEPARENT.as_str().to_owned(), value.to_owned()))
-        .into_iter()
-        .collect();
-    let propagator = TraceContextPropagator::new();
-    if let Err(error) = span.set_parent(propagator.extract(&carrier)) {
-        tracing::debug!(%error, "the caller's trace is not continued");
-    }
-    let context = span.context();
-    let mut stated = HashMap::new();
-    propagator.inject_context(&context, &mut stated);
-    if let Some(Ok(value)) = stated.get(TRACEPARENT.as_str()).map(|v| HeaderValue::from_str(v)) {
-        headers.insert(TRACEPARENT, value);
-    }
-    context.span().span_context().is_sampled().then_some(span)
-}
-
-/// The trace of a request where it is well-formed, to be sent on as it is.
-#[must_use]
-pub fn traceparent(headers: &HeaderMap) -> Option<&HeaderValue> {
-    headers.get(TRACEPARENT).filter(|value| is_traceparent(value.as_bytes()))
-}
-
-/// Copies a well-formed trace from one message to the next.
-pub fn propagate(from: &HeaderMap, to: &mut HeaderMap) {
-    if let Some(value) = traceparent(from) {
-        to.insert(TRACEPARENT, value.clone());
-    }
-}
-
-/// True where the caller records this trace.
-#[must_use]
-pub fn is_sampled(headers: &HeaderMap) -> bool {
-    let flags = traceparent(headers).and_then(|value| value.as_bytes().get(53..55));
-    flags
-        .and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok())
-        .is_some_and(|flags| flags & 1 == 1)
-}
-
-/// `00-<32 hex>-<16 hex>-<2 hex>` with neither id all zeros.
-fn is_traceparent(value: &[u8]) -> bool {
-    let parts: Vec<&[u8]> = value.split(|b| *b == b'-').collect();
-    let [version, trace, span, flags] = parts.as_slice() else { return false };
-    let hex = |part: &[u8], len: usize| {
-        part.len() == len && part.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-    };
-    let set = |part: &[u8]| part.iter().any(|b| *b != b'0');
-    *version == b"00" && hex(trace, 32) && set(trace) && hex(span, 16) && set(span) && hex(flags, 2)
-}
-
 #[cfg(test)]
 mod tests {
-    use opentelemetry_sdk::trace::InMemorySpanExporter;
-
     use super::*;
-
-    #[test]
-    fn traces_are_passed_on_only_when_well_formed() {
-        let trace = "0af7651916cd43dd8448eb211c80319c";
-        let cases = [
-            (format!("00-{trace}-b7ad6b7169203331-01"), true, true),
-            (format!("00-{trace}-b7ad6b7169203331-00"), true, false),
-            (format!("ff-{trace}-b7ad6b7169203331-01"), false, false),
-            (format!("00-{}-b7ad6b7169203331-01", "0".repeat(32)), false, false),
-            (format!("00-{trace}-b7ad6b7169203331"), false, false),
-            ("junk".to_owned(), false, false),
-        ];
-        for (value, good, sampled) in cases {
-            let mut from = HeaderMap::new();
-            from.insert(TRACEPARENT, HeaderValue::from_str(&value).unwrap());
-            let mut to = HeaderMap::new();
-            propagate(&from, &mut to);
-            assert_eq!(to.contains_key(TRACEPARENT), good, "{value}");
-            assert_eq!(is_sampled(&from), sampled, "{value}");
-        }
-    }
-
-    #[test]
-    fn a_span_continues_the_trace_of_its_caller() {
-        let exporter = InMemorySpanExporter::default();
-        let provider = SdkTracerProvider::builder()
-            .with_simple_exporter(exporter.clone())
-            .with_sampler(Sampler::ParentBased(Box::new(Sampler::AlwaysOff)))
-            .build();
-        let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
-        let mut headers = HeaderMap::new();
-        let method = http::Method::GET;
-        assert!(request_span(&method, &mut headers).is_none(), "nothing is exported");
-        EXPORTING.store(true, Ordering::Relaxed);
-        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
-            assert!(request_span(&method, &mut headers).is_none(), "the sampler says no");
-            let trace = "0af7651916cd43dd8448eb211c80319c";
-            let caller = format!("00-{trace}-b7ad6b7169203331-01");
-            headers.insert(TRACEPARENT, HeaderValue::from_str(&caller).unwrap());
-            let span = request_span(&method, &mut headers).expect("the caller records");
-            let sent = headers[TRACEPARENT].to_str().unwrap();
-            assert!(sent.starts_with(&format!("00-{trace}-")) && sent != caller, "{sent}");
-            drop(span);
-        });
-        EXPORTING.store(false, Ordering::Relaxed);
-        let spans = exporter.get_finished_spans().unwrap();
-        assert_eq!(spans.len(), 1);
-        assert_eq!(spans[0].parent_span_id.to_string(), "b7ad6b7169203331");
-    }
 
     #[test]
     fn settings_are_checked() {
@@ -316,7 +209,9 @@ mod tests {
         };
         assert_eq!(check(&|_| ()), Ok(()));
         assert_eq!(check(&|c| c.level = "info,x=debug".into()), Ok(()));
-        assert_eq!(check(&|c| c.level = "=,=".into()), Err("telemetry.level".into()));
+        for bad in ["=,=", "", "debgu"] {
+            assert_eq!(check(&|c| c.level = bad.into()), Err("telemetry.level".into()), "{bad}");
+        }
         assert_eq!(check(&|c| c.sample_ratio = 1.5), Err("telemetry.sample_ratio".into()));
         assert_eq!(
             check(&|c| c.otlp_endpoint = "ftp://x".into()),
