@@ -91,7 +91,11 @@ def main(binary, flips, cuts, seed):
             hosts.start(k)
             hosts.ready(k)
             refused = read_all(hosts, k)
-            eventually("everything is repaired", lambda: repaired(hosts, k), 120, 0.5)
+            try:
+                eventually("everything is repaired", lambda: repaired(hosts, k), 120, 0.5)
+            except AssertionError:
+                print(f"round {number + 1}: {kind} on host {k}; its store says:\n{hosts.log(k, 'storage-node')[-8000:]}")
+                raise
             print(f"round {number + 1} of {len(rounds)}: {kind} on host {k}: {refused} reads refused at first, then all repaired")
         for k in hosts.numbers():
             assert read_all(hosts, k) == 0
