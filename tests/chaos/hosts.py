@@ -166,12 +166,17 @@ class Hosts:
         """Waits until every process of host `k` is ready."""
 
         def all_ready():
-            for service, port in SERVICES.items():
+            for service in SERVICES:
                 assert self.processes[k, service].poll() is None, self.log(k, service)[-2000:]
-                urllib.request.urlopen(f"{self.url(k, port + 1)}/readyz", timeout=2).close()
-            return True
+            return self.is_ready(k)
 
         eventually(f"host {k} is ready", all_ready)
+
+    def is_ready(self, k):
+        """True; an `OSError` where a process of host `k` is not ready."""
+        for port in SERVICES.values():
+            urllib.request.urlopen(f"{self.url(k, port + 1)}/readyz", timeout=2).close()
+        return True
 
     def metric(self, k, service, name):
         """Sum of all series of a metric of one process."""

@@ -10,10 +10,12 @@ import json
 import random
 import sys
 
-from hosts import ROUTER, Hosts, eventually
+from hosts import ROUTER, SERVICES, Hosts, eventually
 
 OBJECTS = 1_500
 FLIPS_PER_ROUND = 20
+# Processes of a host that may end in a round: what comes back again and again does not recover.
+RESTARTS_MAX = 3
 # The files of a storage node, which are cut together.
 FILES = ("records.redb", "hints.redb")
 
@@ -64,8 +66,19 @@ def read_all(hosts, k):
     return refused
 
 
-def repaired(hosts, k):
+def revive(hosts, k, ended):
+    """Starts again what has ended of host `k`, as whoever supervises it would; notes it in `ended`."""
+    gone = [service for service in SERVICES if hosts.processes[k, service].poll() is not None]
+    if gone:
+        ended += gone
+        assert len(ended) <= RESTARTS_MAX, f"{gone} of host {k} end again and again"
+        hosts.start(k)
+        raise OSError(f"{gone} ended and were started again")
+
+
+def repaired(hosts, k, ended):
     """True, or what is not as it should be."""
+    revive(hosts, k, ended)
     unequal, refused = hosts.unequal(), read_all(hosts, k)
     if unequal or refused:
         raise OSError(f"partitions {unequal} differ or are held by too few; {refused} reads refused through host {k}")
@@ -89,14 +102,16 @@ def main(binary, flips, cuts, seed):
                 cut(records, chance)
                 cut(hints, chance)
             hosts.start(k)
-            hosts.ready(k)
+            ended = []
+            eventually(f"host {k} runs", lambda: revive(hosts, k, ended) or hosts.is_ready(k))
             refused = read_all(hosts, k)
             try:
-                eventually("everything is repaired", lambda: repaired(hosts, k), 120, 0.5)
+                eventually("everything is repaired", lambda: repaired(hosts, k, ended), 120, 0.5)
             except AssertionError:
                 print(f"round {number + 1}: {kind} on host {k}; its store says:\n{hosts.log(k, 'storage-node')[-8000:]}")
                 raise
-            print(f"round {number + 1} of {len(rounds)}: {kind} on host {k}: {refused} reads refused at first, then all repaired")
+            notes = f", {ended} ended and was started again" if ended else ""
+            print(f"round {number + 1} of {len(rounds)}: {kind} on host {k}: {refused} reads refused at first, then all repaired{notes}")
         for k in hosts.numbers():
             assert read_all(hosts, k) == 0
         print(f"{len(rounds)} rounds: no wrong byte, every start succeeded, everything repaired")

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use dynamo_core::time::WallMs;
 use service_kit::time::Clock;
 
+use super::suspect::Mark;
 use crate::limits::SET_ASIDE_MAX;
 
 /// What comes between the name of a file and the time at which it was set aside.
@@ -42,7 +43,7 @@ impl Place for FilePlace {
     }
 }
 
-/// Renames the closed file at `path`, durably, and removes the oldest such files beyond
+/// Renames the closed file at `path`, durably, without its mark of a suspect, and removes the oldest such files beyond
 /// [`SET_ASIDE_MAX`]. Nothing is done where there is no file.
 ///
 /// # Errors
@@ -55,6 +56,7 @@ pub(crate) fn set_aside(path: &Path, now: WallMs, why: &str) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         renamed => renamed?,
     }
+    Mark::of(path).remove()?;
     sync_dir(directory)?;
     tracing::error!(why, ?aside, "a damaged file was set aside; an empty one takes its place");
     // The file is out of the way; one too many does no harm.

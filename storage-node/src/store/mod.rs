@@ -9,6 +9,7 @@
 //! | `state`, `successor` | what a file takes; what follows one that is damaged |
 //! | [`seal`], `aside` | which store a file is, and since when; damaged files |
 //! | [`space`] | a disk that is full |
+//! | `suspect` | files over which the engine panicked |
 //! | `corrupt` | records that failed their checksum |
 //! | [`tree`] | the Merkle tree over the records, and its upkeep |
 //! | [`scrub`] | comparing tree and records |
@@ -50,6 +51,7 @@ pub mod seal;
 pub mod space;
 mod state;
 mod successor;
+mod suspect;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -80,6 +82,7 @@ use self::put::{PutJob, PutListener, PutRequest};
 use self::redb_engine::{FileBytes, OpenFile, RedbEngine};
 use self::seal::{Seal, SealJob};
 use self::successor::RecordsSuccessor;
+use self::suspect::Mark;
 use self::tree::classes::Classes;
 use self::tree::companion::TreeCompanion;
 use self::tree::jobs::{TreeChange, TreeJob};
@@ -128,12 +131,12 @@ pub(crate) fn open_engine(
     Ok(match kind {
         EngineKind::Memory => Arc::new(MemoryEngine::new(tables.len())),
         EngineKind::Redb => {
-            let file = path.clone();
+            let (file, mark) = (path.clone(), Mark::of(&path));
             let open: OpenFile = Box::new(move |builder| builder.create(&file));
             // A file whose size is not known counts as large, which is safe for any size.
             let bytes: FileBytes =
                 Box::new(move || std::fs::metadata(&path).map_or(u64::MAX, |file| file.len()));
-            Arc::new(RedbEngine::open(open, bytes, cache_bytes, tables)?)
+            Arc::new(RedbEngine::open(open, bytes, cache_bytes, tables, Some(mark))?)
         }
     })
 }
@@ -163,6 +166,8 @@ pub(crate) struct Shared {
     pub(crate) life: Arc<AtomicU64>,
     /// Whether a read has met a damaged page.
     pub(crate) damaged: AtomicBool,
+    /// Whether the scrub has missed a record and found no trace of it.
+    pub(crate) vanished: AtomicBool,
 }
 
 impl Shared {
@@ -256,6 +261,7 @@ impl Store {
             metrics,
             life: Arc::default(),
             damaged: AtomicBool::new(false),
+            vanished: AtomicBool::new(false),
         });
         let on_failure = Box::new(move || epochs.end(0, "a commit failed"));
         let writer = Writer::start(WriterParts {

@@ -27,6 +27,7 @@ use redb::{
 use super::engine::{Commit, Engine, KeyRange, Look, Rows, Snapshot, TableId, Tables, Work};
 use super::error::EngineError;
 use super::memory::is_empty_range;
+use super::suspect::Mark;
 use crate::limits::QUICK_REPAIR_FILE_BYTES;
 
 /// What the operating system says where the disk fails to read or write.
@@ -44,6 +45,8 @@ pub(crate) struct RedbEngine {
     file_bytes: FileBytes,
     cache_bytes: usize,
     tables: &'static [&'static str],
+    /// Where the file has a place of its own.
+    mark: Option<Mark>,
     /// `None` while the file is closed.
     database: RwLock<Option<Database>>,
 }
@@ -55,15 +58,18 @@ impl fmt::Debug for RedbEngine {
 }
 
 impl RedbEngine {
-    /// Opens the file, creating it and its tables where they are missing.
+    /// Opens the file, creating it and its tables where they are missing. One that is marked as
+    /// suspect is checked first.
     pub(crate) fn open(
         open: OpenFile,
         file_bytes: FileBytes,
         cache_bytes: usize,
         tables: &'static [&'static str],
+        mark: Option<Mark>,
     ) -> Result<Self, EngineError> {
-        let engine = Self { open, file_bytes, cache_bytes, tables, database: RwLock::new(None) };
-        let database = guarded(|| {
+        let database = RwLock::new(None);
+        let engine = Self { open, file_bytes, cache_bytes, tables, mark, database };
+        let database = engine.guarded(|| {
             let database = engine.open_database()?;
             match engine.make_tables(&database) {
                 // A full disk is no reason not to read what is there; the next write finds it out.
@@ -73,6 +79,13 @@ impl RedbEngine {
             Ok(database)
         })?;
         *engine.database.write().unwrap_or_else(PoisonError::into_inner) = Some(database);
+        if engine.mark.as_ref().is_some_and(Mark::is_made) {
+            tracing::warn!("the engine panicked over this file; it is checked");
+            if let Err(error) = engine.verify() {
+                engine.close();
+                return Err(error);
+            }
+        }
         Ok(engine)
     }
 
@@ -114,7 +127,17 @@ impl RedbEngine {
             Err(std::sync::TryLockError::WouldBlock) => return Err(EngineError::Closed),
         };
         let database = guard.as_ref().ok_or(EngineError::Closed)?;
-        guarded(|| work(database))
+        self.guarded(|| work(database))
+    }
+
+    /// Runs `work`; a panic inside the engine means that it met a page it cannot make sense of.
+    fn guarded<T>(&self, work: impl FnOnce() -> Result<T, EngineError>) -> Result<T, EngineError> {
+        let caught = || catch_unwind(AssertUnwindSafe(work));
+        let ended = match &self.mark {
+            Some(mark) => mark.watch(caught),
+            None => caught(),
+        };
+        ended.unwrap_or_else(|_| Err(EngineError::Damaged("the engine panicked".to_owned())))
     }
 
     fn begin(&self, database: &Database, commit: Commit) -> Result<WriteTransaction, EngineError> {
@@ -140,12 +163,6 @@ impl RedbEngine {
             database.begin_read().map_err(|error| transaction_error(&error))?;
         transaction.open_table(self.definition(table)?).map_err(table_error)
     }
-}
-
-/// Runs `work`; a panic inside the engine means that it met a page it cannot make sense of.
-fn guarded<T>(work: impl FnOnce() -> Result<T, EngineError>) -> Result<T, EngineError> {
-    catch_unwind(AssertUnwindSafe(work))
-        .unwrap_or_else(|_| Err(EngineError::Damaged("the engine panicked".to_owned())))
 }
 
 type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
@@ -259,11 +276,11 @@ impl Engine for RedbEngine {
         // The old handle holds the file's lock, so it goes first, whatever becomes of the new one.
         // Closing a damaged file may panic too.
         let old = slot.take();
-        guarded(|| {
+        self.guarded(|| {
             drop(old);
             Ok(())
         })?;
-        let database = guarded(|| {
+        let database = self.guarded(|| {
             let database = self.open_database()?;
             // It also shows that the file takes writes.
             self.make_tables(&database)?;
@@ -276,8 +293,13 @@ impl Engine for RedbEngine {
     fn verify(&self) -> Result<(), EngineError> {
         let mut slot = self.database.write().unwrap_or_else(PoisonError::into_inner);
         let database = slot.as_mut().ok_or(EngineError::Closed)?;
-        match guarded(|| database.check_integrity().map_err(open_error)) {
-            Ok(true) => Ok(()),
+        match self.guarded(|| database.check_integrity().map_err(open_error)) {
+            Ok(true) => {
+                if let Some(Err(error)) = self.mark.as_ref().map(Mark::remove) {
+                    tracing::warn!(%error, "a checked file is still marked as suspect");
+                }
+                Ok(())
+            }
             // It was mended, but what is missing nobody knows.
             Ok(false) => Err(EngineError::Damaged("the file is not as it was written".to_owned())),
             Err(error) => Err(error),
@@ -293,7 +315,7 @@ impl Engine for RedbEngine {
 
     fn close(&self) {
         let old = self.database.write().unwrap_or_else(PoisonError::into_inner).take();
-        let closed = guarded(|| {
+        let closed = self.guarded(|| {
             drop(old);
             Ok(())
         });

@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use dynamo_core::clock::digest::RecordDigest;
 use dynamo_core::key::ObjectKey;
@@ -124,9 +125,7 @@ impl Store {
         }
         self.remove_strays(&found);
         let differences = differences(&found);
-        if found.head.built {
-            self.judge(&differences, &explained);
-        }
+        let vanished = found.head.built && self.judge(&differences, &explained);
         let pass = match step {
             ScrubStep::Suspect(_) => None,
             ScrubStep::Build(_) | ScrubStep::Regular(_) => {
@@ -152,6 +151,10 @@ impl Store {
             let finished = pass_ended;
             let change = TreeChange::Mend { generation, clears, differences, pass, finished };
             self.mend(change)?;
+        }
+        if vanished {
+            // Once it is mended, or the check of the file would lead to the next one.
+            self.shared.vanished.store(true, Ordering::Release);
         }
         if pass_ended {
             self.shared.tree.metrics.passes.inc();
@@ -181,16 +184,23 @@ impl Store {
         result.blocking_recv().unwrap_or(Err(StoreError::Closed)).map(|_| ())
     }
 
-    /// Ends the epoch where a record vanished from a tree that was complete.
-    fn judge(&self, differences: &[(u8, Leaf, u128)], explained: &BTreeMap<Leaf, Suspicion>) {
+    /// Ends the epoch where a record vanished from a tree that was complete; true if so.
+    fn judge(
+        &self,
+        differences: &[(u8, Leaf, u128)],
+        explained: &BTreeMap<Leaf, Suspicion>,
+    ) -> bool {
+        let mut vanished = false;
         for (class, leaf, _) in differences {
             let known = explained.get(leaf) == Some(&Suspicion::Unreadable);
             let unreadable = known || self.shared.tree.is_suspect(*leaf);
             tracing::error!(leaf = leaf.0, class, unreadable, "records and tree differ; mending");
             if !unreadable {
                 self.shared.epochs.end(0, "records differ from the tree");
+                vanished = true;
             }
         }
+        vanished
     }
 
     fn count(&self, report: &ScrubReport, was_built: bool) {

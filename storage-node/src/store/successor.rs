@@ -43,6 +43,9 @@ impl Successor for RecordsSuccessor {
         if self.shared.damaged.swap(false, Ordering::AcqRel) {
             return Some(Doubt::Structure);
         }
+        if self.shared.vanished.swap(false, Ordering::AcqRel) {
+            return Some(Doubt::Vanished);
+        }
         self.are_too_many_unreadable().then_some(Doubt::Records)
     }
 
@@ -86,6 +89,7 @@ impl Successor for RecordsSuccessor {
         self.next = None;
         // Reads of the old file may have met more of it until it was closed.
         self.shared.damaged.store(false, Ordering::Release);
+        self.shared.vanished.store(false, Ordering::Release);
         Ok(())
     }
 

@@ -84,7 +84,7 @@ impl FaultyDisk {
             let cuts = disk.0.lock().unwrap().cuts;
             if cuts.is_multiple_of(2) { 0 } else { u64::MAX }
         });
-        Ok(Arc::new(RedbEngine::open(open, bytes, 4 * 1024 * 1024, super::MAIN_TABLES)?))
+        Ok(Arc::new(RedbEngine::open(open, bytes, 4 * 1024 * 1024, super::MAIN_TABLES, None)?))
     }
 
     /// Where the database lives.

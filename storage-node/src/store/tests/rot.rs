@@ -10,6 +10,7 @@ use dynamo_core::params::Durability;
 
 use super::super::error::EngineError;
 use super::super::hints::HINTS_FILE;
+use super::super::suspect::Mark;
 use super::super::writer::StoreState;
 use super::super::{RECORDS, RECORDS_FILE, Store};
 use super::faults::wait_for;
@@ -176,6 +177,33 @@ fn a_damaged_key_ends_every_scan() {
         store.close();
     }
     assert!(0 < found && found < scans, "{found} of {scans}: in order and not");
+}
+
+/// Regression: redb panicked while it cleaned up after another panic, which ends the process; each
+/// next one went on with the damaged file, until it ended the same way.
+#[test]
+fn a_file_that_ended_the_process_is_checked_at_the_next_start() {
+    let good = images()[0].clone();
+    let mut rotten = good.clone();
+    let value = text(7).into_bytes();
+    let at = rotten.records.windows(value.len()).position(|bytes| bytes == value).unwrap();
+    rotten.records[at + 100] ^= 1;
+    for (image, marked, kept) in
+        [(&good, true, true), (&rotten, false, true), (&rotten, true, false)]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        image.write(dir.path());
+        let before = read_node_file(dir.path()).unwrap().unwrap();
+        let mark = Mark::of(&dir.path().join(RECORDS_FILE));
+        if marked {
+            std::fs::write(dir.path().join("records.redb.suspect"), b"").unwrap();
+            assert!(mark.is_made());
+        }
+        let (store, _, opened) = open(dir.path(), 2);
+        assert_eq!(opened.file.store_id == before.store_id, kept);
+        assert!(!mark.is_made());
+        store.close();
+    }
 }
 
 #[test]

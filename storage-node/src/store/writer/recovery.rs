@@ -72,6 +72,11 @@ impl Loop {
             None => return false,
             Some(Doubt::Structure) => EngineError::Damaged("a read met a damaged page".to_owned()),
             Some(Doubt::Records) => EngineError::Io("too many records are unreadable".to_owned()),
+            Some(Doubt::Vanished) => {
+                // No sign of damage that counts: where the check finds nothing, the file is good.
+                self.recovery.check = true;
+                EngineError::Io("records have vanished".to_owned())
+            }
         };
         tracing::error!(%error, "the store takes no writes until its file was checked");
         self.break_off(error);

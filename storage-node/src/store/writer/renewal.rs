@@ -25,6 +25,9 @@ pub(crate) enum Doubt {
     Structure,
     /// So many records are unreadable that mending each is not the answer.
     Records,
+    /// Records that the tree knew are not where they were. It may be the way to them that is damaged:
+    /// then what is written goes astray as well.
+    Vanished,
 }
 
 /// What the owner of a file does about losing it.
