@@ -19,7 +19,7 @@ use service_kit::config::EXIT_CONFIG;
 use service_kit::http::server::ServerLimits;
 use service_kit::launch::{CommonFlags, ServiceContext, run};
 use service_kit::metrics::encode;
-use service_kit::peer::gate::{PeerGate, require_peer};
+use service_kit::peer::gate::require_peer;
 use service_kit::peer::{PeerIdentity, PeerRequest, ProcessRole};
 use service_kit::shutdown::Shutdown;
 use service_kit::tls::authority::{Authority, Issued};
@@ -78,7 +78,7 @@ impl Served {
         let settings = Settings::secured(tls, callers);
         let context = ServiceContext::new("test", settings, Shutdown::new()).unwrap();
         let identity = PeerIdentity::new(NodeId(1), Incarnation(1), ProcessRole::Storage, None);
-        let gate = PeerGate::register(identity, context.clock.clone(), &context.registry).unwrap();
+        let gate = context.peer_gate(identity).unwrap();
         let peers = Router::new().route("/peer", get(|| async { "peer" }));
         let router = Router::new()
             .route("/hello", get(|| async { "hello" }))
