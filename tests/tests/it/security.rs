@@ -246,6 +246,47 @@ fn scopes_hold_in_every_client_mode() {
     }
 }
 
+/// A client shows storage nodes no certificate, and so is none of the hosts: not by what it says, not by a
+/// signature, not on a route that is for them.
+#[test]
+fn who_shows_no_certificate_is_a_client_at_storage_nodes() {
+    let scene = secure_scene(1);
+    let cluster = &scene.cluster;
+    let admin = format!("Bearer {}", cluster.admin_key());
+    let key = ("authorization", admin.as_str());
+    let signature = ("x-atoll-auth", "v1");
+    // Headers; the statuses of a route for every key, of one for scopes, and of one for hosts.
+    let cases: [(&str, &[(&str, &str)], [u16; 3]); 4] = [
+        ("nothing", &[], [401, 401, 401]),
+        // An empty message is none.
+        ("a key", &[key], [200, 400, 401]),
+        ("a signature", &[signature], [401, 401, 401]),
+        ("a key and a signature", &[key, signature], [401, 401, 401]),
+    ];
+    let routes = [("GET", "/v1/ping"), ("POST", "/v1/replica/batch"), ("GET", "/v1/partitions")];
+    let not_believed = || {
+        let line = "atoll_peer_refused_total{code=\"unauthorized\"}";
+        metric(&cluster.http, cluster, 1, 11, line)
+    };
+    for (what, headers, statuses) in cases {
+        for ((method, path), status) in routes.into_iter().zip(statuses) {
+            let before = not_believed();
+            let frame = ("content-type", "application/vnd.atoll.frame");
+            let headers: Vec<_> = headers.iter().copied().chain([frame]).collect();
+            let url = format!("{}{path}", cluster.url(1, 10));
+            let answer = cluster.http.send(method, &url, &headers, b"").unwrap();
+            assert_eq!(answer.status, status, "{what}: {method} {path}: {}", answer.text());
+            let as_host = path == "/v1/partitions" || headers.contains(&signature);
+            assert_eq!(not_believed() > before, as_host, "{what}: {method} {path}");
+        }
+    }
+    // The agent and the worker have no clients.
+    for offset in [20, 30] {
+        let url = format!("{}/v1/ring", cluster.url(1, offset));
+        assert!(cluster.http.send("GET", &url, &[key], b"").is_err(), "{offset}");
+    }
+}
+
 /// The status that a call was refused with; 0 where it was not.
 fn status_of(ended: Result<(), Error>) -> u16 {
     let Err(error) = ended else { return 0 };
