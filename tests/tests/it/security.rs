@@ -256,7 +256,8 @@ fn who_shows_no_certificate_is_a_client_at_storage_nodes() {
     let key = ("authorization", admin.as_str());
     let signature = ("x-atoll-auth", "v1");
     // Headers; the statuses of a route for every key, of one for scopes, and of one for hosts.
-    let cases: [(&str, &[(&str, &str)], [u16; 3]); 4] = [
+    type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], [u16; 3]);
+    let cases: [Case<'_>; 4] = [
         ("nothing", &[], [401, 401, 401]),
         // An empty message is none.
         ("a key", &[key], [200, 400, 401]),
