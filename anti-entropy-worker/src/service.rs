@@ -12,7 +12,6 @@ use dynamo_core::id::{Incarnation, NodeId};
 use dynamo_core::wire::ring::RING_PATH;
 use service_kit::http::server::ServerLimits;
 use service_kit::launch::{Listeners, RunError, Service, ServiceContext};
-use service_kit::peer::gate::PeerGate;
 use service_kit::peer::{PeerClient, PeerIdentity, ProcessRole};
 use service_kit::ring_watch::{RingWatch, RingWatchConfig, RingWatchDeps, RingWatchMetrics};
 use service_kit::shutdown::Shutdown;
@@ -138,8 +137,7 @@ impl Parts {
 
     async fn serve(self, context: &Context, listeners: Listeners) -> Result<(), RunError> {
         let worker = Arc::clone(&self.worker);
-        let gate =
-            PeerGate::register(worker.identity.clone(), worker.clock.clone(), &context.registry)?;
+        let gate = context.peer_gate(worker.identity.clone())?;
         let routes = crate::api::router(worker, &gate, &context.registry)?;
         let stop = context.shutdown.child();
         let mut tasks = self.spawn_tasks(context, &stop)?;

@@ -86,7 +86,9 @@ impl ClientBuilder {
         self
     }
 
-    /// The CAs, in PEM, whose certificates `https://` routers have. Nobody else is believed.
+    /// The CAs, in PEM, whose certificates `https://` routers have. Nobody else is believed. In the
+    /// modes that ask storage nodes, these are spoken to in the same way, and known by the hosts of
+    /// their addresses in the ring.
     pub fn ca_pem(mut self, pem: impl Into<Vec<u8>>) -> Self {
         self.ca = Some(pem.into());
         self
@@ -109,11 +111,12 @@ impl ClientBuilder {
             .iter()
             .map(|text| base_url(text).map(Arc::from))
             .collect::<Result<Vec<Arc<str>>, Error>>()?;
-        if self.ca.is_none() && bases.iter().any(|base| base.starts_with(HTTPS)) {
+        let secured = bases.iter().any(|base| base.starts_with(HTTPS));
+        if self.ca.is_none() && secured {
             let reason = "https:// needs the CA of the routers, nobody else is believed";
             return Err(Error::Config(reason.to_owned()));
         }
-        let http = Http::new(self.api_key.as_deref(), self.ca.as_deref())?;
+        let http = Http::new(self.api_key.as_deref(), self.ca.as_deref(), secured)?;
         let endpoints = Arc::new(Endpoints::new(bases));
         let caller = Arc::new(Caller::new(http.clone(), Arc::clone(&endpoints)));
         let probes = probe_suspects(Arc::downgrade(&endpoints), http, caller.suspect());

@@ -11,7 +11,6 @@ use dynamo_core::membership::view::Membership;
 use service_kit::config::Override;
 use service_kit::http::server::ServerLimits;
 use service_kit::launch::{self, CommonFlags, Listeners, RunError, Service, ServiceContext};
-use service_kit::peer::gate::PeerGate;
 use service_kit::peer::{PeerIdentity, ProcessRole};
 
 use crate::agent::{Agent, Parts};
@@ -122,7 +121,7 @@ pub async fn run(context: ServiceContext<Config>, listeners: Listeners) -> Resul
         "membership agent starts"
     );
     let client = context.peer_client(peer_identity.clone());
-    let gate = PeerGate::register(peer_identity.clone(), context.clock.clone(), &context.registry)?;
+    let gate = context.peer_gate(peer_identity.clone())?;
     let agent = Agent::new(Parts {
         view,
         store,

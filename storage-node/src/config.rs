@@ -263,7 +263,10 @@ impl ServiceConfig for StorageConfig {
             listen: &self.listen,
             metrics_listen: &self.metrics_listen,
             protection: self.peer_auth.protection(&self.tls),
-            callers: Callers::Peers,
+            callers: match self.auth.mode {
+                Some(AuthMode::Keys) => Callers::PeersAndClients,
+                Some(AuthMode::None) | None => Callers::Peers,
+            },
         }
     }
 

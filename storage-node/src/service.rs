@@ -14,7 +14,6 @@ use service_kit::config::{Invalid, Secret};
 use service_kit::datadir::create_private_dir;
 use service_kit::http::server::ServerLimits;
 use service_kit::launch::{Listeners, RunError, Service, ServiceContext};
-use service_kit::peer::gate::PeerGate;
 use service_kit::peer::{PeerClient, PeerIdentity, ProcessRole};
 use service_kit::readiness::Readiness;
 use service_kit::ring_watch::{RingWatch, RingWatchConfig, RingWatchDeps, RingWatchMetrics};
@@ -221,7 +220,7 @@ impl Parts {
     ) -> Result<(), RunError> {
         let Self { node, identity, client } = self;
         let config = &context.config;
-        let gate = PeerGate::register(identity.clone(), node.clock.clone(), &context.registry)?;
+        let gate = context.peer_gate(identity.clone())?;
         let limits = &config.limits;
         let reloads = context.reload_metrics.clone();
         let (auth, clock, registry) = (&config.auth, node.clock.clone(), &context.registry);

@@ -114,7 +114,8 @@ impl ReadDriver {
         };
         let endpoints = &direct.nodes.endpoints;
         let reachable = |node| {
-            RingView::storage_base(&view, node).is_some_and(|base| endpoints.load(&base).reachable)
+            let base = RingView::storage_base(&direct.nodes.http, &view, node);
+            base.is_some_and(|base| endpoints.load(&base).reachable)
         };
         let started = {
             let peers = lock(&self.peers);

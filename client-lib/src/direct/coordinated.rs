@@ -46,14 +46,14 @@ impl<'a> Coordinators<'a> {
         let n = view.bucket(object.bucket()).n;
         let sets = view.replica_sets(object.position(), n);
         let nodes = &direct.nodes;
-        let load = |node| match RingView::storage_base(view, node) {
+        let base = |node| RingView::storage_base(&nodes.http, view, node);
+        let load = |node| match base(node) {
             Some(base) => nodes.endpoints.load(&base),
             None => NodeLoad { reachable: false, slow: false, in_flight: 0, latency_us: 0 },
         };
         let preferred = context.and_then(|context| peek_fastest(context.as_str()));
         let order =
             nodes.dice.with(|dice| coordinator_order(&sets, purpose, preferred, load, dice));
-        let base = |node| RingView::storage_base(view, node);
         Self { direct, bases: order.nodes.into_iter().filter_map(base).collect() }
     }
 }

@@ -94,7 +94,8 @@ impl Replicas {
         frame: Bytes,
         remaining: Duration,
     ) -> Result<Answer, ReplicaFailure> {
-        let base = RingView::storage_base(&self.view, node).ok_or(ReplicaFailure::Unreachable)?;
+        let base = RingView::storage_base(&self.nodes.http, &self.view, node)
+            .ok_or(ReplicaFailure::Unreachable)?;
         let mut request = self
             .sender
             .request(path, &self.view, Kind::Read)

@@ -17,7 +17,7 @@ use crate::error::{Error, echo};
 use crate::limits::{RING_POLL, RING_REFRESH_PAUSE, TIMEOUT_DEFAULT};
 use crate::transport::call::Caller;
 use crate::transport::endpoints::Endpoints;
-use crate::transport::exchange::{Kind, Request};
+use crate::transport::exchange::{Http, Kind, Request};
 
 /// A ring that was seen.
 #[derive(Debug, Clone)]
@@ -81,9 +81,8 @@ impl RingView {
     }
 
     /// The base URL of a node's storage process.
-    pub(super) fn storage_base(view: &ClusterView, node: NodeId) -> Option<Arc<str>> {
-        let address = view.node(node)?.addresses.storage.as_deref()?;
-        Some(format!("http://{address}").into())
+    pub(super) fn storage_base(http: &Http, view: &ClusterView, node: NodeId) -> Option<Arc<str>> {
+        view.node(node)?.addresses.storage.as_deref().map(|address| http.base_of(address))
     }
 
     fn seen(&self) -> Option<Seen> {
@@ -142,7 +141,8 @@ impl RingView {
     fn keep(&self, seen: Seen) {
         let version = seen.view.version();
         let view = &seen.view;
-        self.nodes.replace(view.nodes().filter_map(|node| Self::storage_base(view, node.id)));
+        let base = |node| Self::storage_base(&self.routers.http, view, node);
+        self.nodes.replace(view.nodes().filter_map(|node| base(node.id)));
         *self.seen.write().unwrap_or_else(PoisonError::into_inner) = Some(seen);
         tracing::debug!(%version, "ring seen");
     }

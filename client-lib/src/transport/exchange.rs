@@ -116,15 +116,24 @@ pub(crate) enum ExchangeError {
 
 /// Connections to all addresses.
 #[derive(Debug, Clone)]
-pub(crate) struct Http(reqwest::Client);
+pub(crate) struct Http {
+    pool: reqwest::Client,
+    /// Whether hosts that are not named by URL are spoken to over TLS.
+    secured: bool,
+}
 
 impl Http {
     /// An empty pool. Proxies of the environment are ignored, redirects are not followed: neither
-    /// has a place between a store and its clients.
+    /// has a place between a store and its clients. `secured` where anything is said over TLS: then
+    /// the key and the values go nowhere in clear.
     ///
     /// # Errors
     /// [`Error::Config`] where the CAs of `ca` are none, or the HTTP library does not start.
-    pub(crate) fn new(bearer: Option<&str>, ca: Option<&[u8]>) -> Result<Self, Error> {
+    pub(crate) fn new(
+        bearer: Option<&str>,
+        ca: Option<&[u8]>,
+        secured: bool,
+    ) -> Result<Self, Error> {
         let mut default_headers = HeaderMap::new();
         if let Some(token) = bearer {
             let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
@@ -145,8 +154,14 @@ impl Http {
             .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
             .http1_only()
             .build()
-            .map(Self)
+            .map(|pool| Self { pool, secured })
             .map_err(|error| Error::Config(format!("the HTTP client does not start: {error}")))
+    }
+
+    /// The base URL of a host that the ring knows by `address` (`host:port`).
+    pub(crate) fn base_of(&self, address: &str) -> Arc<str> {
+        let scheme = if self.secured { "https" } else { "http" };
+        format!("{scheme}://{address}").into()
     }
 
     /// Sends `request` to `base` (`http://host:port` or `https://host:port`) and reads the whole answer. `remaining` is
@@ -163,7 +178,7 @@ impl Http {
     ) -> Result<Answer, ExchangeError> {
         let url = format!("{base}{}", request.path);
         let mut builder =
-            self.0.request(request.method.clone(), url).headers(request.headers.clone());
+            self.pool.request(request.method.clone(), url).headers(request.headers.clone());
         // A deadline below one millisecond is still a deadline, not "none".
         let remaining_ms = u64::try_from(remaining.as_millis()).unwrap_or(u64::MAX).max(1);
         match request.deadline {

@@ -22,6 +22,7 @@ use crate::auth::reloaded::ReloadMetrics;
 use crate::config::{self, ConfigError, EXIT_CONFIG, Invalid, Override, Validate};
 use crate::metrics::{self, MetricsError};
 use crate::peer::auth::{PeerAuth, PeerAuthConfig};
+use crate::peer::gate::PeerGate;
 use crate::peer::{PeerClient, PeerConfig, PeerIdentity, PeerMetrics, TcpConnector};
 use crate::readiness::Readiness;
 use crate::rng::OsEntropy;
@@ -175,6 +176,14 @@ impl<C> ServiceContext<C> {
         let connector = TcpConnector::secured_by(self.tls.clone());
         let (clock, metrics) = (self.clock.clone(), self.peer_metrics.clone());
         PeerClient::with_connector(PeerConfig::default(), identity, clock, metrics, connector)
+    }
+
+    /// The gate of messages for `identity`, which asks for certificates where peers have them.
+    ///
+    /// # Errors
+    /// When there is one already.
+    pub fn peer_gate(&self, identity: PeerIdentity) -> Result<PeerGate, MetricsError> {
+        PeerGate::register(identity, &self.tls, self.clock.clone(), &self.registry)
     }
 }
 

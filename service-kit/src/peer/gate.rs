@@ -2,7 +2,9 @@
 //! protocol, or an older life of their sender, and hands the handler what they state.
 //!
 //! Invariant: a handler behind a strict gate never sees a message whose sender is not identified;
-//! where peers are authenticated, no handler sees one that is not signed, plain ones included.
+//! where peers are authenticated, no handler sees one that is not signed, plain ones included; where
+//! hosts have certificates, no handler sees one of a connection without. The gate itself knows which of
+//! this is asked for, so that whoever builds routes behind it cannot forget it.
 //! Not here: how messages are signed and checked ([`super::auth`]).
 
 use std::collections::HashMap;
@@ -18,6 +20,7 @@ use dynamo_core::time::Mono;
 use http::{HeaderMap, HeaderName};
 use prometheus::{IntCounterVec, Opts, Registry};
 
+use super::auth::PeerAuth;
 use super::identity::{
     PROTOCOL_MAX, PROTOCOL_MIN, PeerIdentity, ProcessRole, X_ATOLL_CLUSTER, X_ATOLL_DEADLINE_MS,
     X_ATOLL_INCARNATION, X_ATOLL_PROTOCOL, X_ATOLL_ROLE, X_ATOLL_SENDER,
@@ -26,7 +29,7 @@ use crate::http::error::{ErrorCode, Problem, escape_echo};
 use crate::limits::GATE_SENDERS_MAX;
 use crate::metrics::MetricsError;
 use crate::time::Clock;
-use crate::tls::PeerCertificate;
+use crate::tls::{PeerCertificate, Tls};
 
 /// What a message states of its sender; an extension of every request behind a gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +58,8 @@ pub struct PeerGate {
     clock: Clock,
     seen: Arc<Mutex<HashMap<(NodeId, ProcessRole), Incarnation>>>,
     refused: IntCounterVec,
+    /// Whether hosts have certificates.
+    certified: bool,
     plain_allowed: bool,
 }
 
@@ -68,12 +73,14 @@ const GATE_CODES: [ErrorCode; 5] = [
 ];
 
 impl PeerGate {
-    /// A gate that requires an identified sender on every message.
+    /// A gate that requires an identified sender on every message, and a certificate on every
+    /// connection where `tls` has hosts know each other by them.
     ///
     /// # Errors
     /// When the registry already has a gate.
     pub fn register(
         identity: PeerIdentity,
+        tls: &Tls,
         clock: Clock,
         registry: &Registry,
     ) -> Result<Self, MetricsError> {
@@ -86,7 +93,8 @@ impl PeerGate {
         for code in GATE_CODES {
             refused.with_label_values(&[code.as_str()]);
         }
-        Ok(Self { identity, clock, seen: Arc::default(), refused, plain_allowed: false })
+        let (certified, seen) = (tls.is_mutual(), Arc::default());
+        Ok(Self { identity, clock, seen, refused, certified, plain_allowed: false })
     }
 
     /// The same gate for routes that an operator may ask with plain curl: a request without any
@@ -94,6 +102,24 @@ impl PeerGate {
     #[must_use]
     pub fn allowing_plain(&self) -> Self {
         Self { plain_allowed: true, ..self.clone() }
+    }
+
+    /// Whether a request says to be one of a host, by its signature or by the certificate of its
+    /// connection. Whether it is one, the gate tells.
+    #[must_use]
+    pub fn is_claimed(&self, request: &Request) -> bool {
+        certificate(request).is_some() || PeerAuth::is_claimed(request.headers())
+    }
+
+    /// Refuses a message that does not prove to be one of a host. Its body is checked while it is
+    /// read.
+    fn believe(&self, request: Request) -> Result<Request, Problem> {
+        if self.certified && certificate(&request).is_none() {
+            tracing::debug!(reason = "no_certificate", "a message was not believed");
+            let detail = "only processes of the cluster, with a certificate of it, may ask this";
+            return Err(Problem::new(ErrorCode::Unauthorized, detail));
+        }
+        self.identity.auth().check(request)
     }
 
     /// Checks the headers of a message.
@@ -193,11 +219,9 @@ impl PeerGate {
 /// The axum middleware of a [`PeerGate`]:
 /// `router.layer(axum::middleware::from_fn_with_state(gate, require_peer))`.
 pub async fn require_peer(State(gate): State<PeerGate>, request: Request, next: Next) -> Response {
-    let admitted = gate.identity.auth().check(request).and_then(|mut request| {
+    let admitted = gate.believe(request).and_then(|mut request| {
         let context = gate.check(request.headers())?;
-        if let (Some(sender), Some(shown)) =
-            (context.sender, request.extensions().get::<PeerCertificate>())
-        {
+        if let (Some(sender), Some(shown)) = (context.sender, certificate(&request)) {
             // A router is no node, and may be anywhere.
             if sender.role != ProcessRole::Router {
                 shown.check(sender.node)?;
@@ -209,13 +233,19 @@ pub async fn require_peer(State(gate): State<PeerGate>, request: Request, next: 
     gate.pass(admitted, next).await
 }
 
-/// The middleware for messages that state their sender within: only the signature is checked.
+/// The middleware for messages that state their sender within: only the certificate and the signature
+/// are checked.
 pub async fn require_signature(
     State(gate): State<PeerGate>,
     request: Request,
     next: Next,
 ) -> Response {
-    gate.pass(gate.identity.auth().check(request), next).await
+    gate.pass(gate.believe(request), next).await
+}
+
+/// What the certificate of a message's connection says.
+fn certificate(request: &Request) -> Option<&PeerCertificate> {
+    request.extensions().get()
 }
 
 fn missing(name: &HeaderName) -> Problem {
@@ -257,7 +287,8 @@ mod tests {
     }
 
     fn gate() -> PeerGate {
-        PeerGate::register(identity(Some(1), 1), Clock::system(), &Registry::new()).unwrap()
+        let (clock, registry) = (Clock::system(), Registry::new());
+        PeerGate::register(identity(Some(1), 1), &Tls::off(), clock, &registry).unwrap()
     }
 
     fn stamped(identity: &PeerIdentity) -> HeaderMap {

@@ -17,6 +17,9 @@ pub enum Callers {
     Clients,
     /// Processes of the cluster, which must present a certificate of it.
     Peers,
+    /// Processes of the cluster, which present a certificate of it, and clients, which present none:
+    /// [`crate::peer::gate`] takes no message without a certificate for one of a host.
+    PeersAndClients,
 }
 
 /// The settings. Where nothing is said everything travels in clear.
@@ -93,7 +96,7 @@ impl TlsConfig {
             }
             (None, None) => return Ok(None),
         };
-        if callers == Callers::Peers && self.ca_file.is_none() {
+        if callers != Callers::Clients && self.ca_file.is_none() {
             let reason =
                 "is needed: processes of the cluster know each other by certificates of it";
             return Err(Invalid::new("tls.ca_file", reason));
@@ -118,15 +121,17 @@ mod tests {
 
     #[test]
     fn the_files_go_together() {
-        use Callers::{Clients, Peers};
+        use Callers::{Clients, Peers, PeersAndClients};
         // Certificate, key, CA, name; who calls; what is refused, or whether TLS is on.
         type Case = ((bool, bool, bool, &'static str), Callers, Result<bool, &'static str>);
-        let cases: [Case; 10] = [
+        let cases: [Case; 12] = [
             ((false, false, false, "atoll"), Peers, Ok(false)),
             ((true, true, false, "atoll"), Clients, Ok(true)),
             ((true, true, true, "atoll"), Clients, Ok(true)),
             ((true, true, true, "atoll.example.org"), Peers, Ok(true)),
+            ((true, true, true, "atoll"), PeersAndClients, Ok(true)),
             ((true, true, false, "atoll"), Peers, Err("tls.ca_file")),
+            ((true, true, false, "atoll"), PeersAndClients, Err("tls.ca_file")),
             ((true, false, true, "atoll"), Peers, Err("tls.key_file")),
             ((false, true, true, "atoll"), Peers, Err("tls.cert_file")),
             ((false, false, true, "atoll"), Clients, Err("tls.cert_file")),

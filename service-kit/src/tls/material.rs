@@ -63,7 +63,7 @@ impl Material {
         let mut client = None;
         if let Some(ca) = &files.ca {
             let roots = roots(ca).map_err(|reason| Invalid::new("tls.ca_file", reason))?;
-            let hosts = HostVerifier::new(roots.clone(), files.cluster_name.clone())
+            let hosts = HostVerifier::new(roots.clone(), files.cluster_name.clone(), callers)
                 .map_err(|reason| wrong("tls.ca_file", ca, &reason))?;
             let (own, between) = chain.split_first().ok_or_else(|| of_cert("empty".to_owned()))?;
             hosts.verify_client_cert(own, between, UnixTime::now()).map_err(|error| {
@@ -77,9 +77,11 @@ impl Material {
             .with_protocol_versions(&[&TLS13])
             .expect("the provider has suites of TLS 1.3");
         let builder = match (callers, verifier) {
-            (Callers::Peers, Some(verifier)) => builder.with_client_cert_verifier(verifier),
+            (Callers::Peers | Callers::PeersAndClients, Some(verifier)) => {
+                builder.with_client_cert_verifier(verifier)
+            }
             // A port of peers without a CA is refused with the settings.
-            _ => builder.with_no_client_auth(),
+            (Callers::Clients, _) | (_, None) => builder.with_no_client_auth(),
         };
         let mut server = builder.with_single_cert(chain, key).map_err(unusable)?;
         server.alpn_protocols = vec![ALPN.to_vec()];
@@ -143,16 +145,27 @@ pub(super) fn roots(path: &Path) -> Result<Arc<RootCertStore>, String> {
 struct HostVerifier {
     by_ca: Arc<dyn ClientCertVerifier>,
     cluster_name: ServerName<'static>,
+    /// Whether nobody may come without one; whoever presents one that is not good never may.
+    mandatory: bool,
 }
 
 impl HostVerifier {
-    fn new(roots: Arc<RootCertStore>, cluster_name: ServerName<'static>) -> Result<Self, String> {
+    fn new(
+        roots: Arc<RootCertStore>,
+        cluster_name: ServerName<'static>,
+        callers: Callers,
+    ) -> Result<Self, String> {
         let by_ca = WebPkiClientVerifier::builder_with_provider(roots, provider()).build();
-        Ok(Self { by_ca: by_ca.map_err(|error| error.to_string())?, cluster_name })
+        let by_ca = by_ca.map_err(|error| error.to_string())?;
+        Ok(Self { by_ca, cluster_name, mandatory: callers != Callers::PeersAndClients })
     }
 }
 
 impl ClientCertVerifier for HostVerifier {
+    fn client_auth_mandatory(&self) -> bool {
+        self.mandatory
+    }
+
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         // Strangers are not told which CAs there are.
         &[]

@@ -16,7 +16,8 @@
 //! [`crate::peer::gate`] holds, and for gossip, whose messages name their sender inside, its receiver.
 //!
 //! Invariants: the last good files stay in use until better ones are there; whoever presents no
-//! certificate of the cluster's CA and name is not heard on a port of peers.
+//! certificate of the cluster's CA and name is not heard on a port of peers, and is a client and no
+//! host on one of peers and clients; whoever presents another is heard on neither.
 //!
 //! Not here: the metrics and health listener, which is always plain, and revocation: certificates
 //! are short-lived, and the list of CAs can be replaced.
@@ -53,7 +54,7 @@ use material::Material;
 const FILE: &str = "tls";
 
 /// What the certificate of a connection says of who is at its other end: an extension of each
-/// request where certificates are asked for.
+/// request of a host, where certificates are asked for. Only a handshake makes one.
 #[derive(Debug, Clone)]
 pub struct PeerCertificate {
     /// The only nodes that it speaks for; empty for any.
@@ -125,6 +126,12 @@ impl Tls {
     #[must_use]
     pub fn is_on(&self) -> bool {
         self.0.is_some()
+    }
+
+    /// Whether processes of the cluster know each other by certificates.
+    #[must_use]
+    pub fn is_mutual(&self) -> bool {
+        self.client().is_some()
     }
 
     /// Follows the files until the process stops. Connections that there are go on as they are.

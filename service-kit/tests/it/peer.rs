@@ -22,6 +22,7 @@ use service_kit::peer::{
     ProcessRole,
 };
 use service_kit::time::Clock;
+use service_kit::tls::Tls;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -88,7 +89,8 @@ const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 #[tokio::test]
 async fn one_connection_serves_many_calls_and_carries_the_identity() {
     let server_registry = Registry::new();
-    let gate = PeerGate::register(identity(1), Clock::system(), &server_registry).unwrap();
+    let (me, tls, clock) = (identity(1), Tls::off(), Clock::system());
+    let gate = PeerGate::register(me, &tls, clock, &server_registry).unwrap();
     let whoami = |Extension(context): Extension<PeerContext>| async move {
         let sender = context.sender.map(|s| (s.node, s.incarnation, s.role));
         format!("{sender:?} {}", context.deadline.is_some())
@@ -277,7 +279,8 @@ async fn signed_calls_find_each_new_life_of_their_receiver() {
     let dir = tempfile::tempdir().unwrap();
     let life = |path: &str| {
         let identity = proven(dir.path(), "0123456789abcdef");
-        let gate = PeerGate::register(identity, Clock::system(), &Registry::new()).unwrap();
+        let (tls, clock, registry) = (Tls::off(), Clock::system(), Registry::new());
+        let gate = PeerGate::register(identity, &tls, clock, &registry).unwrap();
         let echo = post(|body: Bytes| async move { body });
         Router::new().route(path, echo).layer(from_fn_with_state(gate, require_peer))
     };

@@ -19,7 +19,7 @@ use service_kit::config::EXIT_CONFIG;
 use service_kit::http::server::ServerLimits;
 use service_kit::launch::{CommonFlags, ServiceContext, run};
 use service_kit::metrics::encode;
-use service_kit::peer::gate::{PeerGate, require_peer};
+use service_kit::peer::gate::require_peer;
 use service_kit::peer::{PeerIdentity, PeerRequest, ProcessRole};
 use service_kit::shutdown::Shutdown;
 use service_kit::tls::authority::{Authority, Issued};
@@ -78,7 +78,7 @@ impl Served {
         let settings = Settings::secured(tls, callers);
         let context = ServiceContext::new("test", settings, Shutdown::new()).unwrap();
         let identity = PeerIdentity::new(NodeId(1), Incarnation(1), ProcessRole::Storage, None);
-        let gate = PeerGate::register(identity, context.clock.clone(), &context.registry).unwrap();
+        let gate = context.peer_gate(identity).unwrap();
         let peers = Router::new().route("/peer", get(|| async { "peer" }));
         let router = Router::new()
             .route("/hello", get(|| async { "hello" }))
@@ -190,6 +190,51 @@ async fn only_hosts_of_the_cluster_are_heard_on_a_port_of_peers() {
     assert!(believes_others.is_err(), "a client that does not know our CA leaves");
     peers.stop().await;
     clients.stop().await;
+}
+
+/// A port of both: whoever shows nothing is a client, and no host whatever it says.
+#[tokio::test]
+async fn a_client_without_a_certificate_is_heard_on_a_port_of_both_and_is_no_host() {
+    let (ca, foreign) = (Authority::new("ours", DAY).unwrap(), Authority::new("x", DAY).unwrap());
+    let host = ca.issue(&["atoll"], DAY).unwrap();
+    let files = Files::new(&ca, &host);
+    let both = Served::start(files.config(), Callers::PeersAndClients);
+    let of_foreign = foreign.issue(&["atoll"], DAY).unwrap();
+    let nameless = ca.issue(&["other"], DAY).unwrap();
+    let expired = ca.issue(&["atoll"], -Duration::MINUTE).unwrap();
+    let signed = "x-atoll-auth: a\r\n";
+    // What is presented and said; the status behind the gate, and how often it is counted there.
+    let cases = [
+        // A host that says nothing of itself: that is found after its certificate.
+        ("a host", Some(&host), "", 400, 0),
+        ("nothing", None, "", 401, 1),
+        ("a signature", None, signed, 401, 1),
+    ];
+    let refused = || both.metric("atoll_peer_refused_total{code=\"unauthorized\"}");
+    for (what, shown, said, status, counted) in cases {
+        let config = client(&ca, shown, &rustls::version::TLS13);
+        let heard = hello(both.address, Arc::clone(&config)).await.unwrap();
+        assert!(heard.starts_with("HTTP/1.1 200"), "{what}: {heard}");
+        let before: u64 = refused().parse().unwrap();
+        let request = format!("GET /peer HTTP/1.1\r\nHost: a\r\n{said}Connection: close\r\n\r\n");
+        let answer = send(both.address, config, request.as_bytes()).await.unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{what}: {answer}");
+        assert_eq!(refused().parse::<u64>().unwrap(), before + counted, "{what}");
+    }
+    for (what, shown, reason) in [
+        ("another CA", &of_foreign, "certificate"),
+        ("another name", &nameless, "certificate"),
+        ("expired", &expired, "expired"),
+    ] {
+        let name = "atoll_tls_handshakes_failed_total{listener=\"api\",reason";
+        let count = || both.metric(&format!("{name}=\"{reason}\"}}")).parse::<u64>().unwrap();
+        let before = count();
+        let config = client(&ca, Some(shown), &rustls::version::TLS13);
+        let answer = hello(both.address, config).await;
+        assert!(answer.is_err(), "{what}: {answer:?}");
+        assert_eq!(count(), before + 1, "{what}");
+    }
+    both.stop().await;
 }
 
 #[tokio::test]

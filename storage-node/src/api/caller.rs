@@ -1,4 +1,5 @@
-//! Who asks: a process of the cluster, by the signature of its message, or a client, by its API key.
+//! Who asks: a process of the cluster, by the signature of its message and the certificate of its
+//! connection, or a client, by its API key.
 //! What each route needs stands in the table of routes; what depends on the message is asked for by
 //! the handler, through [`Caller::permit`].
 //!
@@ -15,7 +16,6 @@ use axum::response::{IntoResponse, Response};
 use service_kit::auth::api_keys::{Admitted, ApiKeys, Principal, source_of};
 use service_kit::auth::scope::Scope;
 use service_kit::http::error::{ErrorCode, Problem};
-use service_kit::peer::auth::PeerAuth;
 use service_kit::peer::gate::{PeerContext, PeerGate, require_peer};
 
 use super::routes::{Need, Route};
@@ -99,7 +99,7 @@ impl Door {
     /// The keys that a request is to be judged by; `None` where it is a matter between hosts.
     fn keys_for(&self, request: &Request) -> Option<&ApiKeys> {
         let keys = self.keys.as_ref()?;
-        if PeerAuth::is_claimed(request.headers()) {
+        if self.gate.is_claimed(request) {
             return None;
         }
         let pattern = request.extensions().get::<MatchedPath>()?;

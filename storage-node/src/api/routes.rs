@@ -23,7 +23,7 @@ use crate::peers::probe::PING_PATH;
 /// What a method of a route needs, where anybody has to prove anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
-    /// The signature of a host of the cluster.
+    /// What a host of the cluster proves itself by: its signature, its certificate, or both.
     Host,
     /// That, or any valid API key: it tells nothing of what is stored.
     Known,

@@ -17,6 +17,10 @@ use dynamo_core::wire::membership::{LOCAL_STORAGE_PATH, LocalStorage, NODE_PATH,
 use dynamo_core::wire::ring::{RING_FORMAT, RING_PATH};
 use http::header::{ETAG, IF_NONE_MATCH};
 use http::{HeaderMap, StatusCode};
+use service_kit::http::server::ServerLimits;
+use service_kit::launch::ServiceContext;
+use service_kit::shutdown::Shutdown;
+use storage_node::config::StorageConfig;
 use tokio::sync::watch;
 
 pub(crate) const CLUSTER: ClusterId = ClusterId(0xc1);
@@ -66,16 +70,19 @@ impl Agents {
         Self { known: Arc::new(Mutex::new(known)), changes: Arc::new(watch::channel(0).0) }
     }
 
-    /// Starts the agent of `node` and returns its address.
-    pub(crate) async fn start(&self, node: NodeId) -> SocketAddr {
+    /// Starts the agent of `node`, which speaks TLS where `config` says so, and returns its address.
+    pub(crate) fn start(&self, node: NodeId, config: StorageConfig) -> SocketAddr {
         let routes = Router::new()
             .route(NODE_PATH, get(identity))
             .route(RING_PATH, get(ring))
             .route(LOCAL_STORAGE_PATH, post(report))
             .with_state((self.clone(), node));
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
+        let context = ServiceContext::new("agent", config, Shutdown::new()).unwrap();
+        let listeners = context.bind().unwrap();
+        let address = listeners.api_addr();
+        tokio::spawn(async move {
+            context.serve_pair(listeners, routes, ServerLimits::peer()).await.unwrap();
+        });
         address
     }
 

@@ -51,12 +51,14 @@ impl Cluster {
     /// The same, with other settings.
     pub(crate) async fn start_with(count: usize, edit: fn(&mut StorageConfig)) -> Self {
         let agents = Agents::new(count);
-        let mut agent_addresses = Vec::new();
-        for id in 1..=count {
-            agent_addresses.push(agents.start(node(id)).await);
-        }
-        let nodes = (0..count).map(|_| None).collect();
         let root = tempfile::tempdir().unwrap();
+        let agent = |id| {
+            let mut config = local(root.path().join(format!("a{id}")));
+            edit(&mut config);
+            agents.start(node(id), config)
+        };
+        let agent_addresses = (1..=count).map(agent).collect();
+        let nodes = (0..count).map(|_| None).collect();
         let mut cluster = Self { agents, nodes, agent_addresses, root, edit };
         for id in 1..=count {
             cluster.start_node(id).await.unwrap();
@@ -89,12 +91,9 @@ impl Cluster {
     /// Starts node `id`; an error where it refuses to.
     pub(crate) async fn start_node(&mut self, id: usize) -> Result<(), String> {
         let mut config = StorageConfig {
-            listen: "127.0.0.1:0".to_owned(),
-            metrics_listen: "127.0.0.1:0".to_owned(),
-            data_dir: self.data_dir(id),
             membership: self.agent_addresses[id - 1].to_string(),
             cluster_secret: Secret::new(*b"the secret of this test"),
-            ..StorageConfig::default()
+            ..local(self.data_dir(id))
         };
         config.store.cache_bytes = 4 * 1024 * 1024;
         (self.edit)(&mut config);
@@ -190,6 +189,16 @@ impl Drop for Cluster {
         for running in self.nodes.drain(..).flatten() {
             running.runtime.shutdown_background();
         }
+    }
+}
+
+/// Settings of a process with free ports.
+fn local(data_dir: PathBuf) -> StorageConfig {
+    StorageConfig {
+        listen: "127.0.0.1:0".to_owned(),
+        metrics_listen: "127.0.0.1:0".to_owned(),
+        data_dir,
+        ..StorageConfig::default()
     }
 }
 

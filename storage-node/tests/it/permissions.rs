@@ -26,12 +26,15 @@ use service_kit::auth::config::AuthMode;
 use service_kit::auth::key_file::{KeyEntry, KeyFile, KeyVersion, Timestamp};
 use service_kit::auth::scope::Scope;
 use service_kit::datadir::write_atomic;
-use service_kit::peer::auth::PeerAuthMode;
+use service_kit::launch::ServiceContext;
+use service_kit::peer::auth::{PeerAuthConfig, PeerAuthMode};
 use service_kit::peer::{
     PeerClient, PeerConfig, PeerIdentity, PeerMetrics, PeerRequest, PeerResponse, ProcessRole,
 };
 use service_kit::rng::OsEntropy;
+use service_kit::shutdown::Shutdown;
 use service_kit::time::Clock;
+use service_kit::tls::authority::Authority;
 use storage_node::api::routes::{self, Need};
 use storage_node::config::StorageConfig;
 
@@ -108,6 +111,24 @@ fn secured(config: &mut StorageConfig) {
     config.auth.keys_file = Some(keys);
 }
 
+/// As [`secured`], and hosts know each other by certificates instead of signatures.
+fn certified(config: &mut StorageConfig) {
+    secured(config);
+    config.peer_auth = PeerAuthConfig::default();
+    let root = config.data_dir.parent().unwrap().to_owned();
+    let [ca, cert, key] = ["ca.crt", "tls.crt", "tls.key"].map(|name| root.join(name));
+    if !ca.exists() {
+        let authority = Authority::new("ours", time::Duration::DAY).unwrap();
+        let host = authority.issue(&["atoll"], time::Duration::DAY).unwrap();
+        write_atomic(&cert, host.cert_pem.as_bytes()).unwrap();
+        write_atomic(&key, host.key_pem.as_bytes()).unwrap();
+        write_atomic(&ca, authority.pem().as_bytes()).unwrap();
+    }
+    config.tls.cert_file = Some(cert);
+    config.tls.key_file = Some(key);
+    config.tls.ca_file = Some(ca);
+}
+
 /// Somebody without the key of the hosts, who nonetheless says to be node 2, in a later life.
 fn stranger() -> PeerClient {
     let incarnation = Incarnation(u64::MAX);
@@ -120,6 +141,16 @@ fn stranger() -> PeerClient {
 type Message = (&'static str, Bytes, bool);
 
 async fn send(to: SocketAddr, key: Option<&str>, method: Method, message: Message) -> PeerResponse {
+    send_by(&stranger(), to, key, method, message).await
+}
+
+async fn send_by(
+    sender: &PeerClient,
+    to: SocketAddr,
+    key: Option<&str>,
+    method: Method,
+    message: Message,
+) -> PeerResponse {
     let (path, body, background) = message;
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(FRAME_CONTENT_TYPE));
@@ -138,7 +169,7 @@ async fn send(to: SocketAddr, key: Option<&str>, method: Method, message: Messag
         timeout: Duration::from_secs(5),
         idempotent: false,
     };
-    stranger().call(request).await.unwrap()
+    sender.call(request).await.unwrap()
 }
 
 fn get(explain: bool) -> Message {
@@ -306,5 +337,29 @@ async fn a_client_that_says_to_be_a_node_fences_nobody() {
     for id in 1..=3 {
         let answer = send(cluster.address(id), Some(&root), Method::POST, message.clone()).await;
         assert_eq!(answer.status.as_u16(), 200, "{id}: {:?}", answer.body);
+    }
+}
+
+/// Where hosts have certificates and sign nothing, these alone make them hosts: they need no key.
+#[tokio::test(flavor = "multi_thread")]
+async fn hosts_are_known_by_certificates_alone() {
+    let cluster = Cluster::start_with(3, certified).await;
+    let mut config = StorageConfig { data_dir: cluster.data_dir(9), ..StorageConfig::default() };
+    certified(&mut config);
+    let context = ServiceContext::new("router", config, Shutdown::new()).unwrap();
+    let router = ProcessRole::Router;
+    let host = context.peer_client(PeerIdentity::new(node(9), Incarnation(1), router, None));
+    // All three have to speak with each other.
+    let w = Some(WriteQuorum::Of(Quorum::All));
+    let message = put(&PutMessage { w, pw: Some(Quorum::All), ..change(Some("v")) });
+    for id in 1..=3 {
+        let to = cluster.address(id);
+        let answer = send_by(&host, to, None, Method::POST, message.clone()).await;
+        assert_eq!(answer.status.as_u16(), 200, "{id}: {:?}", answer.body);
+        let of_hosts = ("/v1/partitions", Bytes::new(), false);
+        let answer = send_by(&host, to, None, Method::GET, of_hosts).await;
+        assert_eq!(answer.status.as_u16(), 200, "{id}: {:?}", answer.body);
+        assert_eq!(cluster.metric(id, "atoll_auth_refused_total"), 0.0, "{id}");
+        assert_eq!(cluster.metric(id, "atoll_peer_refused_total"), 0.0, "{id}");
     }
 }

@@ -1,5 +1,7 @@
 //! The client library against a real cluster, in each of its modes, with a host that goes away.
 
+#![allow(clippy::unwrap_used, reason = "a test that fails should panic, also in its helpers")]
+
 use atoll_client::{Client, Mode};
 
 use super::scene::{Scene, scene, secure_scene};
@@ -18,6 +20,7 @@ fn every_client_mode_survives_a_host_that_stops_where_keys_are_asked_for() {
 fn survive(scene: &Scene) {
     let cluster = &scene.cluster;
     let key = cluster.admin_key();
+    let ca = || std::fs::read(cluster.ca_file()).unwrap();
     let (runtime, _) = cluster.http.parts();
     let endpoints: Vec<String> = (1..=3).map(|host| cluster.router(host)).collect();
     for (mode, name) in [
@@ -27,7 +30,7 @@ fn survive(scene: &Scene) {
     ] {
         runtime.block_on(async {
             let builder = Client::builder().endpoints(endpoints.clone()).mode(mode);
-            let builder = if key.is_empty() { builder } else { builder.api_key(&key) };
+            let builder = if key.is_empty() { builder } else { builder.api_key(&key).ca_pem(ca()) };
             let client = builder.build().unwrap_or_else(|error| panic!("{name}: {error}"));
             let bucket = client.bucket("modes");
             let key = |index: usize| format!("{name}-{index}");

@@ -26,9 +26,6 @@ use super::scene::secure_scene;
 /// Time for a changed file to be seen by all processes of a busy machine.
 pub(crate) const RELOAD: Duration = Duration::from_secs(30);
 
-/// Routes of storage nodes that take API keys.
-const FOR_CLIENTS: [&str; 3] = ["/v1/replica/batch", "/v1/coordinate/put", "/v1/ping"];
-
 /// Ports of metrics of a host, as offsets.
 pub(crate) const METRICS: [u16; 4] = [1, 11, 21, 31];
 
@@ -216,6 +213,7 @@ fn scopes_hold_in_every_client_mode() {
     let endpoints: Vec<String> = (1..=3).map(|host| cluster.router(host)).collect();
     let client = |mode: Mode, key: &str| {
         let builder = Client::builder().endpoints(endpoints.clone()).mode(mode);
+        let builder = builder.ca_pem(std::fs::read(cluster.ca_file()).unwrap());
         if key.is_empty() { builder } else { builder.api_key(key) }.build().unwrap()
     };
     // Storage nodes look at the file in their own time.
@@ -245,6 +243,48 @@ fn scopes_hold_in_every_client_mode() {
         let nobody = client(mode, "").bucket("carts");
         let error = runtime.block_on(nobody.get("k").into_future()).unwrap_err();
         assert!(error.to_string().contains("API key"), "{mode:?}: {error}");
+    }
+}
+
+/// A client shows storage nodes no certificate, and so is none of the hosts: not by what it says, not by a
+/// signature, not on a route that is for them.
+#[test]
+fn who_shows_no_certificate_is_a_client_at_storage_nodes() {
+    let scene = secure_scene(1);
+    let cluster = &scene.cluster;
+    let admin = format!("Bearer {}", cluster.admin_key());
+    let key = ("authorization", admin.as_str());
+    let signature = ("x-atoll-auth", "v1");
+    // Headers; the statuses of a route for every key, of one for scopes, and of one for hosts.
+    type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], [u16; 3]);
+    let cases: [Case<'_>; 4] = [
+        ("nothing", &[], [401, 401, 401]),
+        // An empty message is none.
+        ("a key", &[key], [200, 400, 401]),
+        ("a signature", &[signature], [401, 401, 401]),
+        ("a key and a signature", &[key, signature], [401, 401, 401]),
+    ];
+    let routes = [("GET", "/v1/ping"), ("POST", "/v1/replica/batch"), ("GET", "/v1/partitions")];
+    let not_believed = || {
+        let line = "atoll_peer_refused_total{code=\"unauthorized\"}";
+        metric(&cluster.http, cluster, 1, 11, line)
+    };
+    for (what, headers, statuses) in cases {
+        for ((method, path), status) in routes.into_iter().zip(statuses) {
+            let before = not_believed();
+            let frame = ("content-type", "application/vnd.atoll.frame");
+            let headers: Vec<_> = headers.iter().copied().chain([frame]).collect();
+            let url = format!("{}{path}", cluster.url(1, 10));
+            let answer = cluster.http.send(method, &url, &headers, b"").unwrap();
+            assert_eq!(answer.status, status, "{what}: {method} {path}: {}", answer.text());
+            let as_host = path == "/v1/partitions" || headers.contains(&signature);
+            assert_eq!(not_believed() > before, as_host, "{what}: {method} {path}");
+        }
+    }
+    // The agent and the worker have no clients.
+    for offset in [20, 30] {
+        let url = format!("{}/v1/ring", cluster.url(1, offset));
+        assert!(cluster.http.send("GET", &url, &[key], b"").is_err(), "{offset}");
     }
 }
 
@@ -319,10 +359,7 @@ fn a_rogue_peer_is_refused_and_counted() {
         [(peer(cluster, None), "missing"), (peer(cluster, Some(&wrong)), "unknown_key")]
     {
         for (offset, method, path) in &routes {
-            // Where clients are let in too, whoever signs nothing is taken for one of them.
-            let for_clients = reason == "missing" && FOR_CLIENTS.contains(path);
-            let of = if for_clients { "auth" } else { "peer_auth" };
-            let line = format!("atoll_{of}_refused_total{{reason=\"{reason}\"}}");
+            let line = format!("atoll_peer_auth_refused_total{{reason=\"{reason}\"}}");
             let count = || metric(&cluster.http, cluster, 1, offset + 1, &line);
             let before = count();
             assert_eq!(ask(&client, *offset, method.clone(), path), 401, "{method} {path}");

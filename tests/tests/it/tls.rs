@@ -178,11 +178,11 @@ fn strangers_are_not_heard() {
     for offset in [0, 10, 20, 30] {
         let url = format!("{}/v1/none", cluster.url(1, offset));
         let plain = url.replace("https://", "http://");
-        let is_router = offset == 0;
+        let (is_router, has_clients) = (offset == 0, [0, 10].contains(&offset));
         // Arguments of curl, and whether there is an answer at all.
         let cases: [(&str, &[&str], &str, bool); 6] = [
             ("a host", &host, &url, true),
-            ("no certificate", &["--cacert", &ca], &url, is_router),
+            ("no certificate", &["--cacert", &ca], &url, has_clients),
             (
                 "of another CA",
                 &["--cacert", &ca, "--cert", &bad_cert, "--key", &bad_key],
@@ -199,6 +199,9 @@ fn strangers_are_not_heard() {
             assert_eq!(status != "000", heard, "{what} at {offset}: status {status}");
         }
     }
+    // A storage node hears it as a client, which is not to know what there is for hosts.
+    let hosts_only = format!("{}/v1/partitions", cluster.url(1, 10));
+    assert_eq!(curl(&["--cacert", &ca, &hosts_only]), (0, "401".into()));
     let not_tls = "atoll_tls_handshakes_failed_total{listener=\"api\",reason=\"not_tls\"}";
     assert!(metric(&cluster.http, cluster, 1, 11, not_tls) > 0.0);
     assert_eq!(curl(&[&format!("{}/readyz", cluster.url(1, 1))]), (0, "200".into()), "in clear");

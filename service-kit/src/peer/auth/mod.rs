@@ -216,8 +216,7 @@ impl PeerAuth {
     }
 
     /// Whether a message says that it is one of a host, which [`Self::check`] will tell.
-    #[must_use]
-    pub fn is_claimed(headers: &HeaderMap) -> bool {
+    pub(super) fn is_claimed(headers: &HeaderMap) -> bool {
         headers.contains_key(X_ATOLL_AUTH)
     }
 
