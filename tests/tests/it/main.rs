@@ -10,6 +10,7 @@ mod growth;
 mod load;
 mod modes;
 mod restart;
+mod rolling;
 mod scene;
 mod security;
 mod tls;
