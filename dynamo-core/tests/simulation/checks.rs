@@ -51,12 +51,9 @@ fn good() -> History {
 
 type Spoil = fn(&mut History);
 
-/// Every check notices the history that it is there for, and none complains of a good one.
-#[test]
-fn the_checks_notice_bad_histories() {
-    assert_eq!(check::check(&good(), ALL), Ok(()));
-    let version = |id: u128, body: &str| (PutId(id), Some(body.to_owned()));
-    let cases: [(&str, &str, Spoil); 14] = [
+/// What spoils the good history, and the invariant that it breaks then.
+fn bad() -> [(&'static str, &'static str, Spoil); 14] {
+    [
         ("lost everywhere", "I-1", |h| {
             h.gets.clear();
             h.last
@@ -107,8 +104,15 @@ fn the_checks_notice_bad_histories() {
             h.last.get_mut(&0).expect("key").iter_mut().for_each(Vec::clear);
         }),
         ("without an end", "never ended", |h| h.puts.get_mut(&PutId(1)).expect("put").end = None),
-    ];
-    for (name, expected, spoil) in cases {
+    ]
+}
+
+/// Every check notices the history that it is there for, and none complains of a good one.
+#[test]
+fn the_checks_notice_bad_histories() {
+    assert_eq!(check::check(&good(), ALL), Ok(()));
+    let version = |id: u128, body: &str| (PutId(id), Some(body.to_owned()));
+    for (name, expected, spoil) in bad() {
         let mut history = good();
         spoil(&mut history);
         let found = check::check(&history, ALL).expect_err(name);
