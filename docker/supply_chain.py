@@ -8,6 +8,7 @@ licences are allowed is the matter of deny.toml and `cargo deny`; here each crat
 """
 import json
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -71,8 +72,8 @@ def texts_of(package: dict) -> list[str]:
     files = [p for p in folder.rglob("*") if p.is_file() and p.name.upper().startswith(NAMES)]
     plain = [p for p in sorted(files) if p.suffix.lower() in ("", ".md", ".txt") or p.suffix[1:].isupper()]
     texts = [path.read_text(errors="replace").strip() for path in plain]
-    if not texts and package["license"] == "Apache-2.0":
-        # The text is the same for everybody, and is our own too.
+    if not texts and "Apache-2.0" in re.split(r" OR |/", package["license"] or ""):
+        # One of those to choose from, with a text that is the same for everybody and is our own too.
         texts = [(ROOT / "LICENSE").read_text().strip()]
     return [text for text in texts if text]
 
