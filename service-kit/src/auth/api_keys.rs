@@ -96,6 +96,20 @@ impl Denial {
     }
 }
 
+/// Every reason that a refusal is counted under.
+const REASONS: [&str; 10] = [
+    "missing",
+    "malformed",
+    "unknown",
+    "wrong",
+    "expired",
+    "revoked",
+    "limited",
+    "forbidden",
+    "query",
+    "source_limited",
+];
+
 /// One set of keys, as it was read.
 pub struct KeySet {
     keys: HashMap<KeyId, (Arc<Principal>, Vec<KeyVersion>)>,
@@ -197,6 +211,10 @@ impl ApiKeys {
             &["reason"],
         )?;
         registry.register(Box::new(refused.clone()))?;
+        // There from the start, so that the first refusal is an increase that an alert sees.
+        for reason in REASONS {
+            refused.with_label_values(&[reason]);
+        }
         Ok(Self(Arc::new(Shared {
             file: Arc::new(file),
             clock,
