@@ -11,7 +11,7 @@ use dynamo_core::cluster_view::ClusterView;
 use dynamo_core::id::NodeId;
 use dynamo_core::key::{Bucket, ObjectKey};
 use dynamo_core::params::Reconciliation;
-use dynamo_core::replica::reconciled;
+use dynamo_core::replica::{joined, reconciled};
 use service_kit::http::error::{ErrorCode, Problem};
 use service_kit::time::Clock;
 use tokio::sync::Semaphore;
@@ -115,9 +115,9 @@ impl Node {
         if hints.is_empty() {
             return Ok(stored);
         }
-        let join = |all: Record, hint: &Record| all.sync(hint);
-        let joined = hints.iter().fold(stored.unwrap_or_default(), join);
-        Ok(Some(reconciled(joined, reconciliation)))
+        let join = |all: Record, hint: &Record| joined(&all, hint, reconciliation);
+        let all = hints.iter().fold(stored.unwrap_or_default(), join);
+        Ok(Some(reconciled(all, reconciliation)))
     }
 
     /// The token of a context.
