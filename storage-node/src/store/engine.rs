@@ -118,6 +118,15 @@ pub trait Engine: Debug + Send + Sync {
     /// [`EngineError`]; it may be tried again.
     fn reopen(&self) -> Result<(), EngineError>;
 
+    /// Closes the file and opens it anew where it cannot be written now, so that what it has can be
+    /// read: after a write that failed it answers no more than it has in memory.
+    ///
+    /// # Errors
+    /// [`EngineError`]; it may be tried again.
+    fn reopen_for_reads(&self) -> Result<(), EngineError> {
+        self.reopen()
+    }
+
     /// Reads the whole file and compares it with its checksums. Until that has ended, other calls
     /// answer [`EngineError::Closed`].
     ///

@@ -73,7 +73,7 @@ impl RedbEngine {
             let database = engine.open_database()?;
             match engine.make_tables(&database) {
                 // A full disk is no reason not to read what is there; the next write finds it out.
-                Err(EngineError::Full(_)) if engine.has_tables(&database) => {}
+                Err(EngineError::Full(_)) if engine.has_tables(&database).is_ok() => {}
                 made => made?,
             }
             Ok(database)
@@ -104,8 +104,31 @@ impl RedbEngine {
         commit(transaction)
     }
 
-    fn has_tables(&self, database: &Database) -> bool {
-        (0..self.tables.len()).all(|table| self.read_table(database, TableId(table)).is_ok())
+    fn has_tables(&self, database: &Database) -> Result<(), EngineError> {
+        (0..self.tables.len())
+            .try_for_each(|table| self.read_table(database, TableId(table)).map(drop))
+    }
+
+    /// Closes the file and opens it anew; it is in use where `check` passes.
+    fn replace(
+        &self,
+        check: impl FnOnce(&Database) -> Result<(), EngineError>,
+    ) -> Result<(), EngineError> {
+        let mut slot = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        // The old handle holds the file's lock, so it goes first, whatever becomes of the new one.
+        // Closing a damaged file may panic too.
+        let old = slot.take();
+        self.guarded(|| {
+            drop(old);
+            Ok(())
+        })?;
+        let database = self.guarded(|| {
+            let database = self.open_database()?;
+            check(&database)?;
+            Ok(database)
+        })?;
+        *slot = Some(database);
+        Ok(())
     }
 
     fn definition(&self, table: TableId) -> Result<Definition, EngineError> {
@@ -272,22 +295,12 @@ impl Engine for RedbEngine {
     }
 
     fn reopen(&self) -> Result<(), EngineError> {
-        let mut slot = self.database.write().unwrap_or_else(PoisonError::into_inner);
-        // The old handle holds the file's lock, so it goes first, whatever becomes of the new one.
-        // Closing a damaged file may panic too.
-        let old = slot.take();
-        self.guarded(|| {
-            drop(old);
-            Ok(())
-        })?;
-        let database = self.guarded(|| {
-            let database = self.open_database()?;
-            // It also shows that the file takes writes.
-            self.make_tables(&database)?;
-            Ok(database)
-        })?;
-        *slot = Some(database);
-        Ok(())
+        // Making the tables also shows that the file takes writes.
+        self.replace(|database| self.make_tables(database))
+    }
+
+    fn reopen_for_reads(&self) -> Result<(), EngineError> {
+        self.replace(|database| self.has_tables(database))
     }
 
     fn verify(&self) -> Result<(), EngineError> {

@@ -1,5 +1,6 @@
 //! A disk that fills up, and gets space again.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dynamo_core::actor::{Actor, Custody};
@@ -11,6 +12,7 @@ use super::super::Store;
 use super::super::error::StoreError;
 use super::super::merge::MergeRequest;
 use super::super::put::PutError;
+use super::super::space::Level;
 use super::super::writer::StoreState;
 use super::backend::FaultyDisk;
 use super::faults::wait_for;
@@ -19,7 +21,7 @@ use super::{ME, block_on, command, context, object, put, store_at, texts};
 const MIB: u64 = 1024 * 1024;
 
 fn delete(store: &Store, key: &str, id: u128) -> Result<(), PutError> {
-    let seen = store.read(&object(key)).unwrap().as_ref().map(context);
+    let seen = store.read(&object(key))?.as_ref().map(context);
     let command = PutCommand { content: Content::Tombstone, ..command(id, "", seen) };
     put(store, key, command, Durability::Fsync).map(|_| ())
 }
@@ -107,25 +109,43 @@ fn little_space_stops_values_before_a_commit_fails() {
     assert!(store.close());
 }
 
+/// Every value that [`fill`] wrote can be read: more of them than are held in memory.
+fn can_read(store: &Store, values: u128) -> bool {
+    (0..values)
+        .all(|n| store.read(&object(&format!("big{n}"))).is_ok_and(|record| record.is_some()))
+}
+
 #[test]
-fn an_exhausted_disk_takes_nothing_and_ends_no_epochs() {
+fn an_exhausted_disk_takes_nothing_and_ends_no_epochs_and_is_read() {
     let disk = FaultyDisk::default();
     disk.set_capacity(24 * MIB, 0);
     let dir = tempfile::tempdir().unwrap();
     let actor = Actor::restarted(ME, 0);
-    let (store, metrics) = store_at(disk.open().unwrap(), dir.path(), actor, |m| disk.home(m));
+    let mut space = None;
+    let (store, metrics) = store_at(disk.open().unwrap(), dir.path(), actor, |metrics| {
+        let home = disk.home(metrics);
+        space = Some(Arc::clone(&home.space));
+        home
+    });
+    let space = space.unwrap();
     put(&store, "k", command(1, "kept", None), Durability::Fsync).unwrap();
+    let values = fill(&store, 100_000);
     // Others take it all, the reserve as well once it is given back.
     disk.set_capacity(24 * MIB, 24 * MIB);
     let big = "x".repeat(256 * 1024);
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     let mut id = 10;
-    while metrics.space.ran_out.get() < 2 {
+    while space.level() != Level::Exhausted {
         assert!(Instant::now() < deadline, "space never runs out");
         id += 1;
         // Deletes of new keys take space as well.
         put(&store, "k", command(id, &big, None), Durability::Fsync).ok();
         delete(&store, &format!("none{id}"), 1_000 + id).ok();
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // After the last failure the file is opened once more, for reads.
+    while !can_read(&store, values) {
+        assert!(Instant::now() < deadline, "what is there cannot be read");
         std::thread::sleep(Duration::from_millis(5));
     }
     let ended = metrics.epochs_ended.get();

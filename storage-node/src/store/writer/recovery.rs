@@ -97,12 +97,16 @@ impl Loop {
         if matches!(error, EngineError::Damaged(_)) && self.recovery.damaged(self.clock.mono()) {
             return self.quarantine(&error.to_string());
         }
+        let mut full = matches!(error, EngineError::Full(_));
         loop {
+            if full {
+                self.read_on();
+            }
             let pause = self.recovery.pause(self.clock.mono());
             if !self.refuse_for(pause) {
                 return false;
             }
-            // Without space the file would open and fail at once.
+            // Without space the file would fail its first write.
             while self.shared.space.check(self.clock.mono()) == Level::Exhausted {
                 if !self.refuse_for(SPACE_CHECK_INTERVAL) {
                     return false;
@@ -121,12 +125,21 @@ impl Loop {
                 }
                 Err(error) => {
                     tracing::error!(%error, "the store could not be opened anew");
-                    if matches!(error, EngineError::Full(_)) {
+                    full = matches!(error, EngineError::Full(_));
+                    if full {
                         self.shared.space.ran_out(self.clock.mono());
                     }
                     self.shared.set_state(StoreState::ReadOnly);
                 }
             }
+        }
+    }
+
+    /// Opens the file to be read only, since space may not come back for long.
+    fn read_on(&mut self) {
+        match self.engine.reopen_for_reads() {
+            Ok(()) => self.companion.reopened(self.engine.as_ref()),
+            Err(error) => tracing::error!(%error, "the store cannot be read until it has space"),
         }
     }
 
