@@ -217,6 +217,8 @@ impl Inner {
     /// Sends what has gathered until nothing is left.
     async fn run(self: Arc<Self>, node: NodeId, peer: Arc<Peer>, kind: LaneKind) {
         loop {
+            // Whatever else is ready to run goes first: its operations join this message.
+            tokio::task::yield_now().await;
             let (batch, expired) = peer.lane(kind).take(self.clock.mono());
             for pending in expired {
                 pending.end(Err(ReplicaFailure::Timeout));
