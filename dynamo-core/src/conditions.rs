@@ -2,11 +2,16 @@
 //! applied. The coordinator checks it against what its read quorum knows, so with concurrent puts
 //! elsewhere it is a courtesy, not a lock; the documentation says so.
 //!
+//! A condition is about the first attempt of a put. A retry of one that was applied passes, whatever is
+//! there by now: it changed the very state that it asked about, and a 412 would tell its client that
+//! the write did not happen.
+//!
 //! Not here: parsing the headers, and reading the record.
 
 use crate::clock::digest::Etag;
 use crate::clock::record::Record;
 use crate::id::PutId;
+use crate::put_memory::AppliedPut;
 use crate::time::WallMs;
 use crate::versions::version_set_etag;
 use crate::wire::coordinate::Condition;
@@ -20,8 +25,8 @@ pub struct ConditionFailed {
 }
 
 /// Checks `condition` against `record` as a reader at `now` sees it: what is deleted or expired is
-/// not there. A retry of a put that was applied passes: it changed the very state it asked about,
-/// and answering 412 would tell the client that its write did not happen.
+/// not there. `applied` is what the coordinator remembers of the put; of one that was superseded
+/// nothing else tells that it was applied.
 ///
 /// # Errors
 /// [`ConditionFailed`].
@@ -29,9 +34,12 @@ pub fn check_condition(
     condition: &Condition,
     record: &Record,
     put_id: PutId,
+    applied: Option<AppliedPut>,
     now: WallMs,
 ) -> Result<(), ConditionFailed> {
-    if record.siblings().any(|sibling| sibling.put_id == put_id) {
+    // What is remembered of a record that was lost since says nothing of the one that is there.
+    let is_superseded = applied.is_some_and(|applied| record.clock().covers(&applied.dot));
+    if is_superseded || record.siblings().any(|sibling| sibling.put_id == put_id) {
         return Ok(());
     }
     let present = version_set_etag(record, now);

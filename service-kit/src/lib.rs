@@ -16,7 +16,7 @@
 //! | [`peer`] | calls between processes: identity, pool, deadlines, what is known of the outcome |
 //! | [`tls`] | certificates that are replaced while the process runs, handshakes with limits |
 //! | [`ring_watch`] | the newest snapshot of something that is long-polled, cached on disk |
-//! | [`readiness`], [`shutdown`], [`worker`] | the life of a process and its background jobs |
+//! | [`readiness`], [`shutdown`] | the life of a process |
 //! | [`datadir`], [`launch`] | private files, and the `main` that all services share |
 
 pub mod audit;
@@ -36,4 +36,3 @@ pub mod telemetry;
 pub mod time;
 pub mod tls;
 pub mod window;
-pub mod worker;

@@ -18,7 +18,7 @@ use dynamo_core::time::Mono;
 use http::header::{ETAG, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use crate::datadir::write_atomic;
@@ -28,7 +28,6 @@ use crate::peer::{Connector, PeerClient, PeerRequest};
 use crate::rng::{OsEntropy, jittered};
 use crate::shutdown::Shutdown;
 use crate::time::Clock;
-use crate::worker::Trigger;
 
 /// Time beyond the asked wait after which a poll is given up.
 const POLL_GRACE: Duration = Duration::from_secs(3);
@@ -101,7 +100,8 @@ impl RingWatchMetrics {
 #[derive(Debug)]
 pub struct RingWatch<T> {
     latest: watch::Receiver<Option<Arc<T>>>,
-    trigger: Trigger,
+    /// Asks for a poll at once.
+    wake: Arc<Notify>,
     confirmed: Arc<Confirmed>,
     task: Arc<JoinHandle<()>>,
 }
@@ -110,7 +110,7 @@ impl<T> Clone for RingWatch<T> {
     fn clone(&self) -> Self {
         Self {
             latest: self.latest.clone(),
-            trigger: self.trigger.clone(),
+            wake: Arc::clone(&self.wake),
             confirmed: Arc::clone(&self.confirmed),
             task: Arc::clone(&self.task),
         }
@@ -176,7 +176,7 @@ impl<T: Send + Sync + 'static> RingWatch<T> {
             deps.metrics.version.set(i64::try_from(version(snapshot)).unwrap_or(i64::MAX));
         }
         let (publish, latest) = watch::channel(cached);
-        let trigger = Trigger::default();
+        let wake = Arc::<Notify>::default();
         let confirmed = Arc::new(Confirmed { clock: deps.clock.clone(), at_us: AtomicU64::new(0) });
         let poller = Poller {
             config,
@@ -190,12 +190,12 @@ impl<T: Send + Sync + 'static> RingWatch<T> {
             address: 0,
             healthy: true,
         };
-        let wake = trigger.clone();
+        let asked = Arc::clone(&wake);
         let shutdown = deps.shutdown;
         let task = tokio::spawn(async move {
-            shutdown.unless_requested(poller.run(wake)).await;
+            shutdown.unless_requested(poller.run(asked)).await;
         });
-        Self { latest, trigger, confirmed, task: Arc::new(task) }
+        Self { latest, wake, confirmed, task: Arc::new(task) }
     }
 
     /// The newest snapshot, `None` where there never was one.
@@ -218,7 +218,7 @@ impl<T: Send + Sync + 'static> RingWatch<T> {
 
     /// Asks the publisher anew at once, without its wait: some answer said that ours is old.
     pub fn refresh_now(&self) {
-        self.trigger.fire();
+        self.wake.notify_one();
     }
 
     /// Time since the publisher last confirmed the snapshot; `None` where it has not since start.
@@ -251,13 +251,13 @@ struct Poller<T, C: Connector> {
 }
 
 impl<T: Send + Sync + 'static, C: Connector> Poller<T, C> {
-    async fn run(mut self, wake: Trigger) {
+    async fn run(mut self, wake: Arc<Notify>) {
         // The first poll must not wait for a change: nothing was confirmed yet.
         let mut wait = Duration::ZERO;
         loop {
             let polled = tokio::select! {
                 polled = self.poll(wait) => polled,
-                () = wake.fired() => {
+                () = wake.notified() => {
                     wait = Duration::ZERO;
                     continue;
                 }
@@ -286,7 +286,7 @@ impl<T: Send + Sync + 'static, C: Connector> Poller<T, C> {
                     let pause = jittered(self.config.retry, 50, &mut OsEntropy);
                     tokio::select! {
                         () = tokio::time::sleep(pause) => {}
-                        () = wake.fired() => {}
+                        () = wake.notified() => {}
                     }
                 }
             }

@@ -62,10 +62,13 @@ def settings_files(r: Rendered, sources: Sources) -> None:
     for name, (_, file) in SERVICES.items():
         mounts = {m["name"]: m["mountPath"] for m in r.containers()[name]["volumeMounts"]}
         guards = [("peer_auth", "hmac", "peer-auth")]
-        # Storage nodes take keys only where hosts sign; otherwise they have no such table.
+        # Storage nodes have the table where routers have keys and hosts prove themselves.
         if name == "request-router" or "auth" in files[file]:
             guards.append(("auth", "keys", "auth"))
         assert name == "request-router" or ("auth" in files[file]) == ("auth" in mounts), file
+        if name == "storage-node":
+            proven = files[file]["peer_auth"]["mode"] == "hmac" or "ca_file" in files[file].get("tls", {})
+            assert ("auth" in files[file]) == (files["router.toml"]["auth"]["mode"] == "keys" and proven), file
         for table, mode, volume in guards:
             guard = files[file][table]
             assert guard["mode"] == (mode if volume in mounts else "none"), f"{file}: {guard}"
@@ -191,7 +194,8 @@ def volumes(r: Rendered, sources: Sources) -> None:
     only = [c["name"] for c in r.containers().values() for m in c["volumeMounts"] if m["name"] == "cluster-secret"]
     assert only == ["storage-node"], f"the cluster's secret is mounted by {only}"
     everybody = list(r.containers())
-    keyed = ["storage-node", "request-router"] if "peer-auth" in known else ["request-router"]
+    # Keys protect a storage node only where hosts prove themselves, by signatures or by certificates.
+    keyed = ["storage-node", "request-router"] if {"peer-auth", "tls"} & set(known) else ["request-router"]
     for name, wanted in [("auth", keyed), ("peer-auth", everybody), ("tls", everybody)]:
         having = [c["name"] for c in r.containers().values() for m in c["volumeMounts"] if m["name"] == name]
         assert sorted(having) == (sorted(wanted) if name in known else []), f"{name} is mounted by {having}"

@@ -4,6 +4,7 @@ use crate::clock::dvv::Dvv;
 use crate::clock::hlc::Hlc;
 use crate::clock::record::{Content, Record, Sibling, Value};
 use crate::id::{ActorId, NodeId, PutId};
+use crate::put_memory::{AppliedPut, fingerprint};
 use crate::time::WallMs;
 use crate::versions::version_set_etag;
 use crate::wire::coordinate::Condition;
@@ -33,7 +34,7 @@ fn tag(record: &Record) -> String {
 }
 
 fn check(condition: &Condition, record: &Record, holds: bool) {
-    let checked = check_condition(condition, record, PutId(99), NOW);
+    let checked = check_condition(condition, record, PutId(99), None, NOW);
     let failed = ConditionFailed { present: version_set_etag(record, NOW) };
     assert_eq!(checked, if holds { Ok(()) } else { Err(failed) }, "{condition:?}");
 }
@@ -75,7 +76,25 @@ fn tags_name_the_whole_version_set() {
 
 #[test]
 fn a_retry_of_an_applied_put_passes() {
-    let record = record([value(7)]);
-    assert_eq!(check_condition(&Condition::Absent, &record, PutId(7), NOW), Ok(()));
-    assert!(check_condition(&Condition::Absent, &record, PutId(8), NOW).is_err());
+    let (one, two) = (value(7), value(8));
+    let applied = |sibling: &Sibling| {
+        Some(AppliedPut { dot: sibling.dot, content: fingerprint(&sibling.content) })
+    };
+    let present = record([one.clone()]);
+    let mut past = Dvv::new();
+    past.insert(one.dot, NOW);
+    let superseded = Record::new(past, [two.clone()]);
+    // Since the record of the put was lost.
+    let renewed = record([two.clone()]);
+    for (record, put, applied, passes) in [
+        (&present, one.put_id, None, true),
+        (&present, one.put_id, applied(&one), true),
+        (&present, two.put_id, None, false),
+        (&superseded, one.put_id, applied(&one), true),
+        (&superseded, one.put_id, None, false),
+        (&renewed, one.put_id, applied(&one), false),
+    ] {
+        let checked = check_condition(&Condition::Absent, record, put, applied, NOW);
+        assert_eq!(checked.is_ok(), passes, "{record:?} {put:?} {applied:?}");
+    }
 }

@@ -74,7 +74,7 @@ storage.toml:
   {{- include "atoll.commonSettings" (dict "root" . "values" $v.storage "port" $v.ports.storage "metricsPort" $v.ports.storageMetrics "data" "storage") | nindent 2 }}
   membership: {{ $agent | quote }}
   cluster_secret_file: /etc/atoll/cluster-secret/{{ $v.clusterSecret.key }}
-  {{- if and $v.auth.enabled $v.peerAuth.enabled }}
+  {{- if and $v.auth.enabled (include "atoll.hostsProven" .) }}
   auth:
     mode: keys
     keys_file: /etc/atoll/auth
@@ -95,6 +95,16 @@ anti-entropy.toml:
   storage: {{ printf "127.0.0.1:%d" (int $v.ports.storage) | quote }}
 {{- end -}}
 
+{{/* What a storage node would refuse to start with, of its merged settings. */}}
+{{- define "atoll.validateStorage" -}}
+{{- $auth := default (dict) .auth -}}
+{{- $peerAuth := default (dict) .peer_auth -}}
+{{- $tls := default (dict) .tls -}}
+{{- if and (eq (toString $auth.mode) "keys") (ne (toString $peerAuth.mode) "hmac") (not $tls.ca_file) -}}
+{{- fail "storage.config: auth.mode is keys, and hosts prove nothing: set peerAuth.enabled or tls.enabled, or others are let in without a key" -}}
+{{- end -}}
+{{- end -}}
+
 {{/* The content of the ConfigMap: the user's settings over the generated ones. */}}
 {{- define "atoll.configFiles" -}}
 {{- $own := dict "membership.toml" .Values.membershipSvc.config "storage.toml" .Values.storage.config "router.toml" .Values.router.config "anti-entropy.toml" .Values.antiEntropy.config -}}
@@ -105,6 +115,9 @@ anti-entropy.toml:
 {{- $files := dict -}}
 {{- range $file, $generated := $settings -}}
 {{- $merged := mergeOverwrite $generated (deepCopy (get $own $file)) -}}
+{{- if eq $file "storage.toml" -}}
+{{- include "atoll.validateStorage" $merged -}}
+{{- end -}}
 {{- $_ := set $files $file (printf "%s\n" (include "atoll.toml" (dict "table" $merged "path" "") | trim)) -}}
 {{- end -}}
 {{- toYaml $files -}}

@@ -100,6 +100,12 @@ with (dict "root" $ "indent" 2 "extra" (dict …)). */}}
 {{- default (printf "%s-peer-auth" (include "atoll.fullname" .)) .Values.peerAuth.existingSecret -}}
 {{- end -}}
 
+{{/* Whether hosts prove to each other what they are, by signatures or by certificates; nothing where they
+do not. Storage nodes refuse to ask clients for keys otherwise: whoever has none would pass as a host. */}}
+{{- define "atoll.hostsProven" -}}
+{{- if or .Values.peerAuth.enabled .Values.tls.enabled -}}true{{- end -}}
+{{- end -}}
+
 {{/* How URLs of routers begin. */}}
 {{- define "atoll.scheme" -}}
 {{- .Values.tls.enabled | ternary "https" "http" -}}
@@ -189,6 +195,9 @@ volumes:
 {{- end -}}
 {{- if and .Values.tls.enabled (not .Values.tls.existingSecret) -}}
 {{- fail "tls.enabled: set tls.existingSecret to a Secret with tls.crt, tls.key and ca.crt" -}}
+{{- end -}}
+{{- if and .Values.auth.enabled .Values.networkPolicy.directSelectors (not (include "atoll.hostsProven" .)) -}}
+{{- fail "networkPolicy.directSelectors: storage nodes ask these clients for API keys only where hosts prove themselves: set peerAuth.enabled or tls.enabled" -}}
 {{- end -}}
 {{- if and (eq .Values.zone.source "static") (not .Values.zone.value) -}}
 {{- fail "zone.source is static: set zone.value" -}}

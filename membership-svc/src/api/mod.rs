@@ -1,5 +1,5 @@
 //! Routes of the agent. Handlers decode, let [`crate::agent::Agent`] and the core decide, and
-//! encode.
+//! encode. [`routes`] has the table of them all.
 //!
 //! | module | routes |
 //! |---|---|
@@ -16,28 +16,23 @@ pub mod cluster;
 pub mod gossip;
 pub mod node;
 pub mod ring;
+pub mod routes;
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
-use axum::routing::{get, post};
 use dynamo_core::limits::PEER_MESSAGE_BYTES_MAX;
-use dynamo_core::wire::gossip::GOSSIP_PATH;
-use dynamo_core::wire::log_level::LOG_LEVEL_PATH;
-use dynamo_core::wire::membership::{
-    BUCKETS_PATH, CLUSTER_PATH, COMMIT_PATH, LOCAL_STORAGE_PATH, NODE_PATH, PLAN_PATH, STAGE_PATH,
-};
-use dynamo_core::wire::ring::RING_PATH;
 use service_kit::http::admission::AdmissionPool;
 use service_kit::http::body::{BodyLimits, BodyReader, ByteBudget};
 use service_kit::http::error::{ErrorCode, Problem};
 use service_kit::http::fallback::with_fallbacks;
-use service_kit::http::log_level;
+use service_kit::http::routes::of_pool;
 use service_kit::launch::{RunError, ServiceContext};
 use service_kit::metrics::HttpMetrics;
 use service_kit::peer::gate::{PeerGate, require_peer, require_signature};
 
+use self::routes::Pool;
 use crate::agent::{Agent, ChangeError};
 use crate::config::Config;
 
@@ -67,36 +62,21 @@ pub fn router(
     gate: &PeerGate,
     context: &ServiceContext<Config>,
 ) -> Result<Router, RunError> {
-    let pool = |name, limit| AdmissionPool::register(name, limit, &context.registry);
     let bodies = BodyReader::new(
         BodyLimits::up_to(PEER_MESSAGE_BYTES_MAX),
         ByteBudget::new(4 * PEER_MESSAGE_BYTES_MAX),
     );
     let state = ApiState { agent, bodies, stopping: context.shutdown.clone() };
+    let pooled = |pool, name, limit| -> Result<Router<ApiState>, RunError> {
+        let admission = AdmissionPool::register(name, limit, &context.registry)?;
+        Ok(of_pool(routes::table(), pool).route_layer(admission.layer()))
+    };
     // Gossip messages carry their own identity, under a checksum; their check is in the core.
-    let gossip = Router::new()
-        .route(GOSSIP_PATH, post(gossip::receive))
-        .route_layer(pool("gossip", GOSSIP_REQUESTS_MAX)?.layer())
+    let gossip = pooled(Pool::Gossip, "gossip", GOSSIP_REQUESTS_MAX)?
         .route_layer(from_fn_with_state(gate.clone(), require_signature));
-    let polls = Router::new()
-        .route(RING_PATH, get(ring::snapshot))
-        .route_layer(pool("ring", RING_POLLS_MAX)?.layer());
-    let bucket_path = format!("{BUCKETS_PATH}/{{bucket}}");
-    let admin = Router::new()
-        .route(CLUSTER_PATH, get(cluster::document))
-        .route(STAGE_PATH, post(cluster::stage).delete(cluster::drop_staged))
-        .route(PLAN_PATH, get(cluster::plan))
-        .route(COMMIT_PATH, post(cluster::commit))
-        .route(LOG_LEVEL_PATH, get(log_level::read).put(log_level::change))
-        .route(BUCKETS_PATH, get(buckets::list))
-        .route(&bucket_path, get(buckets::get).put(buckets::put).delete(buckets::delete))
-        .route_layer(pool("admin", ADMIN_REQUESTS_MAX)?.layer());
-    let local = Router::new()
-        .route(NODE_PATH, get(node::view))
-        .route(LOCAL_STORAGE_PATH, post(node::storage));
-    let gated = polls
-        .merge(admin)
-        .merge(local)
+    let gated = pooled(Pool::Ring, "ring", RING_POLLS_MAX)?
+        .merge(pooled(Pool::Admin, "admin", ADMIN_REQUESTS_MAX)?)
+        .merge(of_pool(routes::table(), Pool::Local))
         .route_layer(from_fn_with_state(gate.allowing_plain(), require_peer));
     let http = HttpMetrics::register(&context.registry, "api", context.clock.clone())?;
     Ok(with_fallbacks(gated.merge(gossip)).layer(http.layer()).with_state(state))

@@ -14,6 +14,7 @@ pub mod log_level;
 mod problem;
 mod refusal;
 pub mod request_id;
+pub mod routes;
 pub mod server;
 mod server_metrics;
 mod service;

@@ -31,7 +31,6 @@ use crate::telemetry::{self, TelemetryConfig};
 use crate::time::Clock;
 use crate::tls::Tls;
 use crate::tls::config::TlsConfig;
-use crate::worker::WorkerMetrics;
 
 /// Time that blocking tasks and leftover tasks get after the service has returned.
 const RUNTIME_STOP: Duration = Duration::from_secs(2);
@@ -128,8 +127,6 @@ pub struct ServiceContext<C> {
     pub reload_metrics: ReloadMetrics,
     /// Metrics of [`Self::peer_client`].
     pub peer_metrics: PeerMetrics,
-    /// Metrics for [`crate::worker::Worker`].
-    pub worker_metrics: WorkerMetrics,
 }
 
 impl<C: ServiceConfig> ServiceContext<C> {
@@ -161,7 +158,6 @@ impl<C: ServiceConfig> ServiceContext<C> {
             clock,
             entropy: OsEntropy,
             peer_metrics: PeerMetrics::register(&registry)?,
-            worker_metrics: WorkerMetrics::register(&registry)?,
             registry,
             readiness: Readiness::new(&[listeners::LISTENING]),
             shutdown,

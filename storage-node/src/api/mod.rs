@@ -37,6 +37,7 @@ use service_kit::http::admission::AdmissionPool;
 use service_kit::http::body::{BodyLimits, BodyReader, ByteBudget};
 use service_kit::http::error::{ErrorCode, Problem};
 use service_kit::http::fallback::with_fallbacks;
+use service_kit::http::routes::of_pool;
 use service_kit::metrics::{HttpMetrics, MetricsError};
 use service_kit::peer::gate::{PeerContext, PeerGate};
 
@@ -74,10 +75,10 @@ pub fn router(
         (Pool::Admin, "admin", ADMIN_REQUESTS_MAX),
         (Pool::Background, "background", BACKGROUND_REQUESTS_MAX),
     ];
-    let mut router = routes::router(Pool::Never);
+    let mut router = of_pool(routes::table(), Pool::Never);
     for (pool, name, limit) in pools {
         let admission = AdmissionPool::register(name, limit, registry)?;
-        router = router.merge(routes::router(pool).route_layer(admission.layer()));
+        router = router.merge(of_pool(routes::table(), pool).route_layer(admission.layer()));
     }
     // Clients that know the ring talk to their coordinator directly, and operators use curl: a
     // request without an identity passes, one with an identity is checked.

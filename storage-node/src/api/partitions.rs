@@ -18,7 +18,8 @@ use dynamo_core::wire::partition::{
 use http::HeaderMap;
 use service_kit::http::error::{ErrorCode, Problem};
 use service_kit::http::json::{JsonAnswer, parse_strict, require_json};
-use service_kit::peer::gate::PeerContext;
+use service_kit::peer::ProcessRole;
+use service_kit::peer::gate::{PeerContext, PeerSender};
 
 use super::coordinate::frame_response;
 use super::{Api, blocking, only_nodes};
@@ -154,9 +155,11 @@ async fn partitions_request(
     Ok(request)
 }
 
-/// What a node holds is decided on its own host.
+/// What a node holds is decided on its own host. A router does not count, whatever node it names: it is
+/// none, and no certificate is held against its word.
 fn own_worker(node: &Node, peer: &PeerContext) -> Result<(), Problem> {
-    if peer.sender.as_ref().is_some_and(|sender| sender.node == node.me) {
+    let is_own = |sender: &PeerSender| sender.node == node.me && sender.role == ProcessRole::Worker;
+    if peer.sender.as_ref().is_some_and(is_own) {
         return Ok(());
     }
     Err(Problem::new(ErrorCode::Forbidden, "only the worker of this node may do this"))

@@ -1,9 +1,6 @@
 //! The table of all routes of the peer API and of what each needs: the axum router and its door are
 //! built from it, and a test holds the matrix of permissions against it.
 
-use axum::Router;
-use axum::handler::Handler;
-use axum::routing::{MethodFilter, MethodRouter};
 use dynamo_core::wire::coordinate::{COORDINATE_GET_PATH, COORDINATE_PUT_PATH};
 use dynamo_core::wire::load::LOAD_PATH;
 use dynamo_core::wire::log_level::LOG_LEVEL_PATH;
@@ -15,7 +12,7 @@ use dynamo_core::wire::reap::{REAP_CHECK_PATH, REAP_PATH};
 use dynamo_core::wire::replica::REPLICA_BATCH_PATH;
 use dynamo_core::wire::tree::{TREE_DIGESTS_PATH, TREE_KEYS_PATH};
 
-use service_kit::http::log_level;
+use service_kit::http::{log_level, routes};
 
 use super::{Api, coordinate, hints, partitions, reap, replica, replica_json, status, tree};
 use crate::peers::probe::PING_PATH;
@@ -48,47 +45,7 @@ pub enum Pool {
 }
 
 /// One route.
-#[derive(Debug)]
-pub struct Route {
-    /// The pattern, as axum knows it.
-    pub pattern: &'static str,
-    /// The methods it has, and what each needs.
-    pub methods: Vec<(&'static str, Need)>,
-    /// The pool it belongs to.
-    pub pool: Pool,
-    handlers: MethodRouter<Api>,
-}
-
-impl Route {
-    fn new(pattern: &'static str, pool: Pool) -> Self {
-        Self { pattern, methods: Vec::new(), pool, handlers: MethodRouter::new() }
-    }
-
-    fn get<H: Handler<T, Api>, T: 'static>(self, need: Need, handler: H) -> Self {
-        self.with("GET", need, MethodFilter::GET, handler)
-    }
-
-    fn put<H: Handler<T, Api>, T: 'static>(self, need: Need, handler: H) -> Self {
-        self.with("PUT", need, MethodFilter::PUT, handler)
-    }
-
-    fn post<H: Handler<T, Api>, T: 'static>(self, need: Need, handler: H) -> Self {
-        self.with("POST", need, MethodFilter::POST, handler)
-    }
-
-    /// A handler can only be given together with what it needs, so that none is served unguarded.
-    fn with<H: Handler<T, Api>, T: 'static>(
-        mut self,
-        method: &'static str,
-        need: Need,
-        filter: MethodFilter,
-        handler: H,
-    ) -> Self {
-        self.methods.push((method, need));
-        self.handlers = self.handlers.on(filter, handler);
-        self
-    }
-}
+pub type Route = routes::Route<Api, Need, Pool>;
 
 /// All routes.
 #[must_use]
@@ -120,12 +77,4 @@ pub fn table() -> Vec<Route> {
         route(REAP_PATH, Background).post(Host, reap::reap),
         route(PING_PATH, Never).get(Known, status::ping),
     ]
-}
-
-/// The routes of one pool as an axum router.
-pub fn router(pool: Pool) -> Router<Api> {
-    table()
-        .into_iter()
-        .filter(|route| route.pool == pool)
-        .fold(Router::new(), |router, route| router.route(route.pattern, route.handlers))
 }

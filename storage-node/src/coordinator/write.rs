@@ -157,7 +157,8 @@ fn check(
     put_id: PutId,
 ) -> Result<(), Problem> {
     let now = node.clock.wall();
-    check_condition(condition, seen, put_id, now).map_err(|failed| {
+    let applied = node.store.applied_put(put_id, &request.object);
+    check_condition(condition, seen, put_id, applied, now).map_err(|failed| {
         let mut problem = Problem::new(ErrorCode::PreconditionFailed, failed.to_string());
         if let Some(etag) = version_set_etag(seen, now) {
             problem = with_header(problem, ETAG.as_str(), &format!("\"{etag}\""));

@@ -186,6 +186,36 @@ async fn conditions_are_checked_against_a_read_quorum() {
     assert_eq!(client.get(one, "k", Ask::default()).await.unwrap().texts(), ["w"]);
 }
 
+/// Regression: a conditional put that had been applied, and superseded since, was refused with 412 when
+/// its client tried it again, as if it had never been.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_of_a_conditional_put_is_answered_as_the_first_attempt_was() {
+    let cluster = Cluster::start(3).await;
+    let client = Client::new(44);
+    let one = cluster.address(1);
+    client.put(one, "k", "u", w(3)).await.unwrap();
+    let read = client.get(one, "k", Ask::default()).await.unwrap();
+    let condition = Some(Condition::Matches(vec![read.answer.versions.etag.clone().unwrap()]));
+    let put_id = Some(PutId(80));
+    let again = || Ask { condition: condition.clone(), put_id, ..with(read.context()) };
+    let first = client.put(one, "k", "v", Ask { w: w(3).w, ..again() }).await.unwrap();
+    assert!(!first.replayed);
+    let seen = Ask { w: w(3).w, ..with(first.versions.context) };
+    client.put(one, "k", "w", seen).await.unwrap();
+    // At the same coordinator, and at one that has been sent the put.
+    for id in 1..=3 {
+        let retried = client.put(cluster.address(id), "k", "v", again()).await.unwrap();
+        assert!(retried.replayed, "{id}");
+        let other = client.put(cluster.address(id), "k", "x", again()).await.unwrap_err();
+        assert_eq!(other.code(), ErrorCode::IdempotencyMismatch, "{id}");
+        let another = Ask { put_id: None, ..again() };
+        let refused = client.put(cluster.address(id), "k", "v", another).await.unwrap_err();
+        assert_eq!(refused.code(), ErrorCode::PreconditionFailed, "{id}");
+        let found = client.get(cluster.address(id), "k", r(3)).await.unwrap();
+        assert_eq!(found.texts(), ["w"], "{id}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn too_many_siblings_are_refused_with_the_context_that_resolves_them() {
     let cluster = Cluster::start(3).await;

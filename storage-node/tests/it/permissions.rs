@@ -1,8 +1,11 @@
 //! Who may do what: every API key against every route of the node's own table, and against every
-//! effect that depends on the message. A route that is not in the table here fails.
+//! effect that depends on the message, where hosts sign and where they have certificates. A route that
+//! is not in the table here fails.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,6 +23,7 @@ use dynamo_core::wire::headers::BACKGROUND;
 use dynamo_core::wire::replica::{REPLICA_BATCH_PATH, ReplicaOp, encode_request};
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method};
+use hyper_util::rt::TokioIo;
 use prometheus::Registry;
 use service_kit::auth::api_key::{KeyDigest, mint};
 use service_kit::auth::config::AuthMode;
@@ -29,14 +33,20 @@ use service_kit::datadir::write_atomic;
 use service_kit::launch::ServiceContext;
 use service_kit::peer::auth::{PeerAuthConfig, PeerAuthMode};
 use service_kit::peer::{
-    PeerClient, PeerConfig, PeerIdentity, PeerMetrics, PeerRequest, PeerResponse, ProcessRole,
+    Connector, PeerClient, PeerConfig, PeerIdentity, PeerMetrics, PeerRequest, PeerResponse,
+    PeerStream, ProcessRole,
 };
 use service_kit::rng::OsEntropy;
 use service_kit::shutdown::Shutdown;
 use service_kit::time::Clock;
 use service_kit::tls::authority::Authority;
+use service_kit::tls::plain_client;
 use storage_node::api::routes::{self, Need};
 use storage_node::config::StorageConfig;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::ClientConfig;
+use tokio_rustls::rustls::pki_types::ServerName;
 
 use crate::agent::CLUSTER;
 use crate::cluster::{Cluster, node};
@@ -129,23 +139,45 @@ fn certified(config: &mut StorageConfig) {
     config.tls.ca_file = Some(ca);
 }
 
-/// Somebody without the key of the hosts, who nonetheless says to be node 2, in a later life.
-fn stranger() -> PeerClient {
+/// How hosts know each other, by its name.
+type Protection = (&'static str, fn(&mut StorageConfig));
+
+/// The ways in which they do, of which a node that asks clients for keys has one.
+const PROTECTIONS: [Protection; 2] = [("signatures", secured), ("certificates", certified)];
+
+/// Connects without a certificate, over TLS where the nodes speak it.
+struct Showless(Option<Arc<ClientConfig>>);
+
+impl Connector for Showless {
+    type Stream = TokioIo<PeerStream>;
+
+    async fn connect(&self, address: &str) -> io::Result<Self::Stream> {
+        let stream = TcpStream::connect(address).await?;
+        let Some(config) = self.0.clone() else {
+            return Ok(TokioIo::new(PeerStream::Clear(stream)));
+        };
+        let name = ServerName::try_from("atoll").unwrap();
+        let stream = TlsConnector::from(config).connect(name, stream).await?;
+        Ok(TokioIo::new(PeerStream::Tls(Box::new(stream))))
+    }
+}
+
+/// Somebody with nothing that hosts have, who nonetheless says to be node 2, in a later life.
+fn stranger(cluster: &Cluster) -> PeerClient<Showless> {
     let incarnation = Incarnation(u64::MAX);
     let identity = PeerIdentity::new(node(2), incarnation, ProcessRole::Storage, Some(CLUSTER));
     let metrics = PeerMetrics::register(&Registry::new()).unwrap();
-    PeerClient::new(PeerConfig::default(), identity, Clock::system(), metrics)
+    let ca = cluster.data_dir(1).with_file_name("ca.crt");
+    let config = ca.exists().then(|| Arc::new(plain_client(Some(&ca)).unwrap()));
+    let (limits, clock) = (PeerConfig::default(), Clock::system());
+    PeerClient::with_connector(limits, identity, clock, metrics, Showless(config))
 }
 
 /// A message: where it goes, its frame, and whether it says that it is background work.
 type Message = (&'static str, Bytes, bool);
 
-async fn send(to: SocketAddr, key: Option<&str>, method: Method, message: Message) -> PeerResponse {
-    send_by(&stranger(), to, key, method, message).await
-}
-
-async fn send_by(
-    sender: &PeerClient,
+async fn send<C: Connector>(
+    sender: &PeerClient<C>,
     to: SocketAddr,
     key: Option<&str>,
     method: Method,
@@ -269,74 +301,83 @@ fn every_route_has_its_entry_here() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_may_do_what_their_scopes_say_and_nothing_of_what_hosts_do() {
-    let cluster = Cluster::start_with(3, secured).await;
-    let to = cluster.address(1);
-    for (name, scopes, buckets) in KEYS {
-        let key = text(name);
-        // Buckets do not bind administrators.
-        let has = |scope: &Scope| {
-            scopes.contains(scope) && (*scope == Scope::Admin || buckets != "elsewhere")
-        };
-        for (what, message, needed) in effects() {
-            let answer = send(to, Some(&key), Method::POST, message).await;
-            let may = needed.is_some_and(|needed| needed.iter().all(has));
-            let status = answer.status.as_u16();
-            let shown = format!("{name}: {what}: {status} {:?}", answer.body);
-            assert_eq!(status != 403, may, "{shown}");
-            assert!([200, 403, 412].contains(&status), "{shown}");
-        }
-        for (method, pattern, need) in ROUTES {
-            let path = match pattern {
-                "/v1/replica/kv/{bucket}/{*key}" => "/v1/replica/kv/b/k",
-                "/v1/partitions/{partition}/page" => "/v1/partitions/0/page",
-                "/v1/hints/sync-point/{id}" => "/v1/hints/sync-point/1",
-                other => other,
+    for (protection, protected) in PROTECTIONS {
+        let cluster = Cluster::start_with(3, protected).await;
+        let (client, to) = (stranger(&cluster), cluster.address(1));
+        for (name, scopes, buckets) in KEYS {
+            let key = text(name);
+            // Buckets do not bind administrators.
+            let has = |scope: &Scope| {
+                scopes.contains(scope) && (*scope == Scope::Admin || buckets != "elsewhere")
             };
-            let message = (path, Bytes::new(), false);
-            let status = send(to, Some(&key), method.parse().unwrap(), message).await.status;
-            let expected = match need {
-                Need::Host => 401,
-                Need::Known => 200,
-                // An empty message is none.
-                Need::Permitted => 400,
-            };
-            assert_eq!(status.as_u16(), expected, "{name}: {method} {path}");
+            for (what, message, needed) in effects() {
+                let answer = send(&client, to, Some(&key), Method::POST, message).await;
+                let may = needed.is_some_and(|needed| needed.iter().all(has));
+                let status = answer.status.as_u16();
+                let shown = format!("{protection}: {name}: {what}: {status} {:?}", answer.body);
+                assert_eq!(status != 403, may, "{shown}");
+                assert!([200, 403, 412].contains(&status), "{shown}");
+            }
+            for (method, pattern, need) in ROUTES {
+                let path = match pattern {
+                    "/v1/replica/kv/{bucket}/{*key}" => "/v1/replica/kv/b/k",
+                    "/v1/partitions/{partition}/page" => "/v1/partitions/0/page",
+                    "/v1/hints/sync-point/{id}" => "/v1/hints/sync-point/1",
+                    other => other,
+                };
+                let message = (path, Bytes::new(), false);
+                let answer = send(&client, to, Some(&key), method.parse().unwrap(), message).await;
+                let expected = match need {
+                    Need::Host => 401,
+                    Need::Known => 200,
+                    // An empty message is none.
+                    Need::Permitted => 400,
+                };
+                let status = answer.status.as_u16();
+                assert_eq!(status, expected, "{protection}: {name}: {method} {path}");
+            }
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_gets_anywhere_without_a_valid_key() {
-    let cluster = Cluster::start_with(1, secured).await;
-    let to = cluster.address(1);
     let wrong = mint(&"root".parse().unwrap(), &mut SplitMix::new(1));
-    let refused = || cluster.metric(1, "atoll_auth_refused_total");
-    for key in [None, Some("x"), Some(wrong.as_str())] {
-        for message in [get(false), put(&change(Some("v")))] {
-            let (before, what) = (refused(), format!("{}: {key:?}", message.0));
-            let answer = send(to, key, Method::POST, message).await;
-            assert_eq!(answer.status.as_u16(), 401, "{what}");
-            assert_eq!(answer.headers["www-authenticate"], "Bearer realm=\"atoll\"", "{what}");
-            assert!(refused() > before, "{what}");
+    for (protection, protected) in PROTECTIONS {
+        let cluster = Cluster::start_with(1, protected).await;
+        let (client, to) = (stranger(&cluster), cluster.address(1));
+        let refused = || cluster.metric(1, "atoll_auth_refused_total");
+        for key in [None, Some("x"), Some(wrong.as_str())] {
+            for message in [get(false), put(&change(Some("v")))] {
+                let (before, what) = (refused(), format!("{protection}: {}: {key:?}", message.0));
+                let answer = send(&client, to, key, Method::POST, message).await;
+                assert_eq!(answer.status.as_u16(), 401, "{what}");
+                assert_eq!(answer.headers["www-authenticate"], "Bearer realm=\"atoll\"", "{what}");
+                assert!(refused() > before, "{what}");
+            }
         }
     }
 }
 
-/// Hosts are hosts by their signature alone: a client that takes the name of one changes nothing.
+/// Hosts are hosts by what they prove alone: a client that takes the name of one changes nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_says_to_be_a_node_fences_nobody() {
-    let cluster = Cluster::start_with(3, secured).await;
-    let root = text("root");
-    for id in 1..=3 {
-        let answer = send(cluster.address(id), Some(&root), Method::POST, get(false)).await;
-        assert_eq!(answer.status.as_u16(), 200);
-    }
-    // All three have to speak with each other.
-    let w = Some(WriteQuorum::Of(Quorum::All));
-    let message = put(&PutMessage { w, pw: Some(Quorum::All), ..change(Some("v")) });
-    for id in 1..=3 {
-        let answer = send(cluster.address(id), Some(&root), Method::POST, message.clone()).await;
-        assert_eq!(answer.status.as_u16(), 200, "{id}: {:?}", answer.body);
+    for (protection, protected) in PROTECTIONS {
+        let cluster = Cluster::start_with(3, protected).await;
+        let (client, root) = (stranger(&cluster), text("root"));
+        for id in 1..=3 {
+            let to = cluster.address(id);
+            let answer = send(&client, to, Some(&root), Method::POST, get(false)).await;
+            assert_eq!(answer.status.as_u16(), 200, "{protection}: {id}");
+        }
+        // All three have to speak with each other.
+        let w = Some(WriteQuorum::Of(Quorum::All));
+        let message = put(&PutMessage { w, pw: Some(Quorum::All), ..change(Some("v")) });
+        for id in 1..=3 {
+            let to = cluster.address(id);
+            let answer = send(&client, to, Some(&root), Method::POST, message.clone()).await;
+            assert_eq!(answer.status.as_u16(), 200, "{protection}: {id}: {:?}", answer.body);
+        }
     }
 }
 
@@ -354,10 +395,10 @@ async fn hosts_are_known_by_certificates_alone() {
     let message = put(&PutMessage { w, pw: Some(Quorum::All), ..change(Some("v")) });
     for id in 1..=3 {
         let to = cluster.address(id);
-        let answer = send_by(&host, to, None, Method::POST, message.clone()).await;
+        let answer = send(&host, to, None, Method::POST, message.clone()).await;
         assert_eq!(answer.status.as_u16(), 200, "{id}: {:?}", answer.body);
         let of_hosts = ("/v1/partitions", Bytes::new(), false);
-        let answer = send_by(&host, to, None, Method::GET, of_hosts).await;
+        let answer = send(&host, to, None, Method::GET, of_hosts).await;
         assert_eq!(answer.status.as_u16(), 200, "{id}: {:?}", answer.body);
         assert_eq!(cluster.metric(id, "atoll_auth_refused_total"), 0.0, "{id}");
         assert_eq!(cluster.metric(id, "atoll_peer_refused_total"), 0.0, "{id}");

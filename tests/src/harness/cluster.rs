@@ -37,7 +37,8 @@ impl Service {
     }
 }
 
-/// A running cluster. Dropping it stops every process and removes its data.
+/// A running cluster. Dropping it stops every process and removes its data; its log stays where the test
+/// failed.
 #[derive(Debug)]
 pub struct Cluster {
     binary: PathBuf,
@@ -204,7 +205,7 @@ impl Cluster {
     /// # Panics
     /// Where it exits or does not come up.
     pub fn launch(&mut self) {
-        let log = std::fs::File::create(self.data().with_extension("log")).expect("a log file");
+        let log = std::fs::File::create(self.log_file()).expect("a log file");
         let child = Command::new(&self.binary)
             .args(["dev", "--hosts", &self.hosts.to_string()])
             .args(["--base-port", &self.base.to_string()])
@@ -264,7 +265,12 @@ impl Cluster {
     /// What `atoll dev` printed.
     #[must_use]
     pub fn log(&self) -> String {
-        std::fs::read_to_string(self.data().with_extension("log")).unwrap_or_default()
+        std::fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+
+    /// Beside the data, which goes with the cluster.
+    fn log_file(&self) -> PathBuf {
+        self.data().with_extension("log")
     }
 
     /// Stops the whole cluster as Ctrl-C would and returns how `atoll dev` ended.
@@ -326,6 +332,7 @@ impl Cluster {
     /// Prints the end of every process's log: the first thing to read after a failure.
     #[expect(clippy::print_stdout, reason = "a failed test shows it, a passed one does not")]
     fn print_warnings(&self) {
+        println!("--- what atoll dev printed stays in {}", self.log_file().display());
         for k in 1..=self.hosts {
             for name in ["membership", "storage-node", "router", "anti-entropy-worker"] {
                 let path = self.data().join(format!("host-{k}/{name}.log"));
@@ -338,26 +345,34 @@ impl Cluster {
             }
         }
     }
+
+    /// Ends `atoll dev`, where it still runs.
+    fn end(&mut self) {
+        let Some(mut dev) = self.dev.take() else { return };
+        signal(&dev, Signal::TERM);
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_secs(20) {
+            if dev.try_wait().ok().flatten().is_some() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        drop(dev.kill());
+        drop(dev.wait());
+    }
 }
 
 impl Drop for Cluster {
+    /// What `atoll dev` printed outlives a test that fails, and nothing else does.
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        let failed = std::thread::panicking();
+        if failed {
             self.print_warnings();
         }
-        if let Some(mut dev) = self.dev.take() {
-            signal(&dev, Signal::TERM);
-            let start = Instant::now();
-            while start.elapsed() < Duration::from_secs(20) {
-                if dev.try_wait().ok().flatten().is_some() {
-                    return;
-                }
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            drop(dev.kill());
-            drop(dev.wait());
+        self.end();
+        if !failed {
+            drop(std::fs::remove_file(self.log_file()));
         }
-        drop(std::fs::remove_file(self.data().with_extension("log")));
     }
 }
 

@@ -303,7 +303,7 @@ fn put(node: &Node, body: Bytes, now: WallMs) -> Result<Bytes, Problem> {
     let empty = Record::default();
     let local = records.get(&object).unwrap_or(&empty);
     if let Some(condition) = &message.condition {
-        check_condition(condition, local, message.put_id, now)
+        check_condition(condition, local, message.put_id, None, now)
             .map_err(|error| Problem::new(ErrorCode::PreconditionFailed, error.to_string()))?;
     }
     let command = PutCommand {
