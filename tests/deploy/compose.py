@@ -1,6 +1,7 @@
 """The image and the composition for real: an engine of our own, three hosts of four processes, failures.
 Usage: compose.py ROOT CACHE [--bin DIR]   (DIR has the static binaries; without it they are compiled)"""
 
+import concurrent.futures
 import json
 import os
 import pathlib
@@ -13,7 +14,7 @@ import time
 import yaml
 
 import image as packing
-from cluster import OPEN, Door, Load, ask, lost, until
+from cluster import OPEN, PORTS, Answer, Door, Load, ask, lost, until
 from lab import COMPOSE, DOCKER, LAB, Engine, Outside, run
 from rendered import Rendered
 from sources import SERVICES
@@ -135,8 +136,7 @@ def image(lab: Lab) -> str:
 
 def start(lab: Lab) -> str:
     """Everything starts, founds its cluster by itself and turns healthy."""
-    env = {**lab.engine.env, "ATOLL_IMAGE": IMAGE, "PATH": f"{pathlib.Path(DOCKER).parent}:{os.environ['PATH']}"}
-    run(lab.root / "docker/make-secrets", lab.secrets, env=env)
+    make_secrets(lab)
     begun = time.monotonic()
     lab.compose("up", "-d")
     until("healthy", 120, lab.healthy)
@@ -146,6 +146,18 @@ def start(lab: Lab) -> str:
     for service, container in lab.containers().items():
         rights(service, container)
     return f"healthy after {took:.0f} s"
+
+
+def make_secrets(lab: Lab) -> None:
+    """What is there stays when it is asked for again."""
+    env = {**lab.engine.env, "ATOLL_IMAGE": IMAGE, "PATH": f"{pathlib.Path(DOCKER).parent}:{os.environ['PATH']}"}
+    found = []
+    for _ in range(2):
+        run(lab.root / "docker/make-secrets", lab.secrets, env=env)
+        found.append({path: path.read_bytes() for path in lab.secrets.rglob("*") if path.is_file()})
+    names = {"cluster_secret", "ca.crt", "ca.key", "admin-key", "peer-keys", "tls.crt", "tls.key", "keys.json"}
+    made = {path.name for path in found[0]} - {".keys.json.lock"}
+    assert made == names and found[0] == found[1], made
 
 
 def rights(service: str, container: dict) -> None:
@@ -218,6 +230,7 @@ def stop(lab: Lab) -> str:
     host = [f"h2-{process}" for process in PROCESSES]
     with Load() as load:
         load.progress("all is well")
+        in_flight(lab)
         lab.compose("stop", *host)
         ended(lab, host)
         load.progress("h2 is stopped", 20)
@@ -234,6 +247,32 @@ def stop(lab: Lab) -> str:
     missing = lost(lab.load.acked | load.acked, hosts=("h2",))
     assert not missing, f"{len(missing)} lost: {missing[:5]}"
     return f"all stopped within {stopped - begun:.0f} s, healthy again {back - stopped:.0f} s later"
+
+
+def in_flight(lab: Lab) -> None:
+    """A request that is half sent when its router is told to stop is answered."""
+    router = lab.id("h2-router")
+    connection = OPEN.connect(PORTS["h2"], 30)
+    connection.putrequest("PUT", "/v1/kv/carts/slow")
+    connection.putheader("Content-Length", "10")
+    connection.endheaders(b"half ")
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        stopped = pool.submit(lab.docker, "stop", router)
+        until("the router is about to stop", 20, lambda: not ready(lab, router, 7701))
+        assert not stopped.done(), "the router did not wait for a request in flight"
+        connection.send(b"later")
+        answer = Answer(connection.getresponse())
+        assert answer.status == 204, (answer.status, answer.body)
+        stopped.result()
+    assert ask("h1", "GET", "/v1/kv/carts/slow").body == b"half later"
+
+
+def ready(lab: Lab, container: str, port: int) -> bool:
+    try:
+        lab.docker("exec", container, "atoll", "health", "--process", f"127.0.0.1:{port}")
+        return True
+    except RuntimeError:
+        return False
 
 
 def ended(lab: Lab, services: list[str]) -> None:

@@ -26,7 +26,8 @@ def builder(root: pathlib.Path, folder: pathlib.Path) -> None:
         shutil.copytree(toolchain / part, folder / "usr/local" / part, symlinks=True, dirs_exist_ok=True)
     cargo = folder / "usr/local/cargo"
     cargo.mkdir()
-    source = run("cargo", "vendor", "--locked", "--quiet", folder / "vendor", cwd=root)
+    source = run("cargo", "vendor", "--locked", folder / "vendor", cwd=root)
+    assert "vendored-sources" in source, source
     (cargo / "config.toml").write_text(source.replace(str(folder), ""))
 
 
