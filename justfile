@@ -51,6 +51,10 @@ monitoring:
 compose *ARGS:
     tests/deploy/run compose {{ARGS}}
 
+# The image from the sources, without a registry. Needs root.
+dockerfile:
+    tests/deploy/run dockerfile
+
 # A three-host cluster on this machine.
 dev:
     cargo run --release --bin atoll -- dev

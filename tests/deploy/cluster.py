@@ -2,7 +2,9 @@
 
 import http.client
 import json
+import pathlib
 import random
+import ssl
 import threading
 import time
 import uuid
@@ -25,9 +27,28 @@ class Answer:
         return self.headers["x-atoll-context"]
 
 
-def ask(host: str, method: str, path: str, body: bytes | None = None, timeout: float = 5.0, **headers: str) -> Answer:
+class Door:
+    """How routers are spoken to: in clear and without a key, unless a CA and a key are given."""
+
+    def __init__(self, ca: pathlib.Path | None = None, key: str | None = None):
+        self.tls = ssl.create_default_context(cafile=ca) if ca else None
+        self.headers = {"Authorization": f"Bearer {key}"} if key else {}
+
+    def connect(self, port: int, timeout: float) -> http.client.HTTPConnection:
+        if self.tls:
+            return http.client.HTTPSConnection("127.0.0.1", port, timeout=timeout, context=self.tls)
+        return http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+
+
+OPEN = Door()
+
+
+def ask(
+    host: str, method: str, path: str, body: bytes | None = None, timeout: float = 5.0, door: Door = OPEN, **headers: str
+) -> Answer:
     """One request to a host's router; OSError where nothing answers."""
-    connection = http.client.HTTPConnection("127.0.0.1", PORTS[host], timeout=timeout)
+    connection = door.connect(PORTS[host], timeout)
+    headers |= door.headers
     try:
         connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
         return Answer(connection.getresponse())
@@ -104,12 +125,12 @@ class Load:
         until(f"writes while {what}", seconds, lambda: self.count() >= before + 20)
 
 
-def lost(acked: dict[str, bytes], hosts=tuple(PORTS)) -> list[str]:
+def lost(acked: dict[str, bytes], hosts=tuple(PORTS), door: Door = OPEN) -> list[str]:
     """Acknowledged objects that some host does not return as they were written."""
     missing = []
     for key, value in acked.items():
         for host in hosts:
-            answer = ask(host, "GET", f"/v1/kv/load/{key}")
+            answer = ask(host, "GET", f"/v1/kv/load/{key}", door=door)
             if answer.status != 200 or answer.body != value:
                 missing.append(f"{key} through {host}: {answer.status}")
     return missing

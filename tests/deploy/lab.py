@@ -1,4 +1,5 @@
-"""A laboratory for containers: an engine of its own in a network namespace of its own, gone at the end."""
+"""A laboratory for containers: an engine of its own in namespaces of its own. However a run ends, the kernel ends
+everything that it has started."""
 
 import json
 import os
@@ -7,11 +8,16 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 # Debian's client has BuildKit built in; a newer one without buildx may come earlier in PATH.
 DOCKER = "/usr/bin/docker" if os.access("/usr/bin/docker", os.X_OK) else "docker"
-COMPOSE = "/usr/bin/docker-compose" if os.access("/usr/bin/docker-compose", os.X_OK) else "docker-compose"
+# A program of its own, or a plugin of the client.
+COMPOSE = ["/usr/bin/docker-compose"] if os.access("/usr/bin/docker-compose", os.X_OK) else [DOCKER, "compose"]
+
+# Tells a program that it runs in the namespaces, and which folder is there for it.
+LAB = "ATOLL_LAB"
 
 
 def run(*command: object, **options: object) -> str:
@@ -22,58 +28,65 @@ def run(*command: object, **options: object) -> str:
     return done.stdout
 
 
-def in_namespace() -> None:
-    """Runs this program again in a network namespace made for it, and ends with its exit code."""
-    if os.environ.get("ATOLL_LAB_NETNS"):
-        return
-    name = f"atoll-lab-{os.getpid()}"
-    run("ip", "netns", "add", name)
-    status = 1
-    try:
-        run("nsenter", f"--net=/run/netns/{name}", "ip", "link", "set", "lo", "up")
+class Outside:
+    """Before the namespaces, where the network is: prepares a folder, runs a program with it, and removes it."""
+
+    def __enter__(self) -> "Outside":
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="atoll-lab-"))
+        return self
+
+    def inside(self, *program: object) -> int:
+        """Runs a program of Python with network, processes and mounts of its own; its exit code."""
         # Not `ip netns exec`, which remounts /sys and hides the control groups.
-        command = ["nsenter", f"--net=/run/netns/{name}", sys.executable, *sys.argv]
-        child = subprocess.Popen(command, env={**os.environ, "ATOLL_LAB_NETNS": name})
+        command = ["setpriv", "--pdeathsig", "KILL", "unshare", "--net", "--pid", "--mount", "--mount-proc", "--fork", "--kill-child",
+                   "tini", "--"]
+        env = {**os.environ, LAB: str(self.folder)}
+        child = subprocess.Popen([*command, sys.executable, *map(str, program)], env=env)
+        # `unshare` heeds no other signal; its end is that of the first process, and so of all.
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: child.terminate())
+            signal.signal(number, lambda *_: child.kill())
         status = child.wait()
-    finally:
-        run("ip", "netns", "delete", name)
-    sys.exit(status)
+        return status if status >= 0 else 128 - status
+
+    def __exit__(self, *_: object) -> None:
+        name = self.folder.name
+        for _ in range(100):
+            # Of each controller, or of all in one; the last processes may still be ending.
+            for top in (pathlib.Path("/sys/fs/cgroup"), *pathlib.Path("/sys/fs/cgroup").iterdir()):
+                for group in sorted(top.glob(f"{name}/**/"), reverse=True):
+                    subprocess.run(["rmdir", group], capture_output=True)
+            shutil.rmtree(self.folder, ignore_errors=True)
+            if not self.folder.exists() and not list(pathlib.Path("/sys/fs/cgroup").glob(f"**/{name}")):
+                return
+            time.sleep(0.1)
+        print(f"{self.folder} or control groups of this name are left", file=sys.stderr)
 
 
 class Engine:
-    """dockerd by hand. A context: started on entry, everything of it removed on exit."""
+    """dockerd by hand, inside the namespaces, which end it."""
 
     def __init__(self, folder: pathlib.Path):
         self.folder = folder
         self.env = {**os.environ, "DOCKER_HOST": f"unix://{folder}/docker.sock", "DOCKER_BUILDKIT": "1"}
-        self.process: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> "Engine":
-        self.folder.mkdir(parents=True)
+    def start(self) -> None:
+        run("ip", "link", "set", "lo", "up")
         limits = {"nofile": {"Name": "nofile", "Hard": 4096, "Soft": 4096}}
         config = {
             "data-root": f"{self.folder}/data", "exec-root": f"{self.folder}/exec", "pidfile": f"{self.folder}/docker.pid",
             "hosts": [f"unix://{self.folder}/docker.sock"], "bridge": "none", "storage-driver": "overlay2",
             # Where raising limits is not allowed, a container with the engine's default does not start.
             "default-ulimits": limits,
+            "cgroup-parent": f"/{self.folder.name}",
         }
         (self.folder / "daemon.json").write_text(json.dumps(config))
-        self.log = open(self.folder / "dockerd.log", "wb")
-        command = ["dockerd", "--config-file", f"{self.folder}/daemon.json"]
-        self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log, start_new_session=True)
-        try:
-            self.wait()
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def wait(self) -> None:
+        with open(self.folder / "dockerd.log", "wb") as log:
+            command = ["dockerd", "--config-file", f"{self.folder}/daemon.json"]
+            process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
         for _ in range(300):
-            if self.process.poll() is not None:
-                raise RuntimeError((self.folder / "dockerd.log").read_text()[-2000:])
+            if process.poll() is not None:
+                break
             if subprocess.run([DOCKER, "version"], env=self.env, capture_output=True).returncode == 0:
                 return
             time.sleep(0.1)
@@ -81,24 +94,3 @@ class Engine:
 
     def docker(self, *args: object, **options: object) -> str:
         return run(DOCKER, *args, env=self.env, **options)
-
-    def __exit__(self, *_: object) -> None:
-        if self.process and self.process.poll() is None:
-            ids = subprocess.run([DOCKER, "ps", "-aq"], env=self.env, capture_output=True, text=True).stdout.split()
-            if ids:
-                subprocess.run([DOCKER, "rm", "-f", *ids], env=self.env, capture_output=True)
-            self.process.terminate()
-            try:
-                self.process.wait(30)
-            except subprocess.TimeoutExpired:
-                os.killpg(self.process.pid, signal.SIGKILL)
-                self.process.wait()
-        self.log.close()
-        self.unmount()
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def unmount(self) -> None:
-        """Namespaces and layers that a killed engine would leave mounted."""
-        mounts = [line.split()[1] for line in pathlib.Path("/proc/mounts").read_text().splitlines()]
-        for mount in sorted((m for m in mounts if m.startswith(f"{self.folder}/")), reverse=True):
-            subprocess.run(["umount", "-l", mount], capture_output=True)
