@@ -58,6 +58,23 @@ export class Cluster {
     return response.json();
   }
 
+  // Where a process of a host keeps its data.
+  data(host, name) {
+    return join(this.dir, 'data', `host-${host}`, name);
+  }
+
+  // The number of a process of a host.
+  async pid(host, service) {
+    const { stdout } = await this.dev('list', '--json');
+    return JSON.parse(stdout).processes.find((one) => one.host === host && one.service === service).pid;
+  }
+
+  // What a command of the command line prints.
+  async atoll(...words) {
+    const { stdout } = await run(this.binary, ['--endpoint', this.router(), ...words]);
+    return stdout;
+  }
+
   dev(...words) {
     return run(this.binary, ['dev', ...words, '--data', join(this.dir, 'data')]);
   }
