@@ -11,11 +11,11 @@ const PATIENCE_MS = 60_000;
 export const DESKTOP = { width: 1360, height: 900 };
 
 export class Browser {
-  static async open({ playwright, chromium, screenshots }, origin) {
+  static async open({ playwright, chromium, screenshots }, origin, more = {}) {
     const browser = new Browser();
     browser.profile = await mkdtemp(join(tmpdir(), 'atoll-browser-'));
     const { chromium: launcher } = await import(playwright);
-    browser.context = await launcher.launchPersistentContext(browser.profile, { executablePath: chromium, headless: true, args: FLAGS, viewport: DESKTOP, colorScheme: 'light' });
+    browser.context = await launcher.launchPersistentContext(browser.profile, { executablePath: chromium, headless: true, args: FLAGS, viewport: DESKTOP, colorScheme: 'light', ...more });
     browser.context.setDefaultTimeout(PATIENCE_MS);
     const page = browser.context.pages()[0] ?? (await browser.context.newPage());
     Object.assign(browser, { page, origin, screenshots, complaints: [], elsewhere: [] });

@@ -273,23 +273,6 @@ step('nothing is asked while nobody looks', async () => {
   page.off('request', count);
 });
 
-step('a key is asked for, sent, and kept for the tab', async () => {
-  const refuse = (route, status, code) => route.fulfill({ status, contentType: 'application/problem+json', body: JSON.stringify({ title: code, status, code, detail: 'a key is needed' }) });
-  await page.route('**/v1/**', (route) => (route.request().headers().authorization === 'Bearer open sesame' ? route.continue() : refuse(route, 401, 'unauthorized')));
-  await page.goto(`${origin}/console/#overview`);
-  await page.reload();
-  await sees('dialog[open]', /asks for an API key/);
-  await page.locator('dialog input').fill('open sesame');
-  await page.keyboard.press('Enter');
-  await sees('.tile', /Healthy/);
-  await page.reload();
-  await sees('.tile', /Healthy/);
-  assert.equal(await page.locator('dialog[open]').count(), 0);
-  await page.unroute('**/v1/**');
-  await page.evaluate(() => sessionStorage.clear());
-  forgive();
-});
-
 step('hundreds of nodes and 1,024 partitions stay usable', async () => {
   const large = largeCluster(300, 1024, 6);
   for (const [path, body] of Object.entries(large)) {

@@ -162,6 +162,7 @@ async function partitionBehind() {
   assert.equal(said['Replica to look at'], 'host-3');
   assert.equal(said['Apart from'], 'host-1, host-2');
   assert.match(said['Last equal'], / ago$/);
+  assert.match(said.Why, /host-3: store full/);
   await browser.sees('#hints tbody tr', /host-3/);
   await browser.shootBoth('fault-partition-behind');
   const printed = await cluster.atoll('anti-entropy');

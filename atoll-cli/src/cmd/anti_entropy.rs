@@ -33,12 +33,14 @@ fn print_behind(state: &ClusterAntiEntropy, output: Output) -> std::io::Result<(
         let age = |at: WallMs| u64::try_from(now.since(at).as_millis()).unwrap_or(u64::MAX);
         let equal = partition.agreed_at.map(|at| format!("{} ago", human::time(age(at))));
         for replica in &partition.replicas {
+            let mut from: Vec<String> = replica.from.iter().map(|node| name(*node)).collect();
+            from.sort_unstable();
             rows.add_row(vec![
                 partition.partition.0.to_string(),
                 equal.clone().unwrap_or_else(|| "-".to_owned()),
                 if partition.differs { "differs" } else { "not compared" }.to_owned(),
                 name(replica.node),
-                replica.from.iter().map(|node| name(*node)).collect::<Vec<_>>().join(", "),
+                from.join(", "),
             ]);
         }
     }

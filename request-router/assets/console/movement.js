@@ -42,6 +42,8 @@ export function render() {
   put(document.getElementById('behind'), behind(byId));
 }
 
+const byName = (a, b) => a.localeCompare(b, 'en', { numeric: true });
+
 const node = (id, byId) => h('span.name', {}, swatch(byId.get(id)?.color ?? 'var(--quiet)'), nameOf(id, byId));
 
 function bar(done, whole, label) {
@@ -184,7 +186,7 @@ function behind(byId) {
           one.differs ? state('warn', 'differs', 'The replicas were compared, and differ') : state('wait', 'not compared', 'A replica or its worker does not answer'),
           ...suspects(one.replicas, byId),
           one.agreed_at === undefined ? h('span.quiet', {}, 'not yet') : ago(one.agreed_at),
-          why(one.replicas, reasons),
+          why(one.replicas, reasons, byId),
         ],
       })),
     }),
@@ -195,13 +197,15 @@ function behind(byId) {
 // The one that is apart from more of the others than they are; where none is, all are suspects.
 function suspects(replicas, byId) {
   const most = replicas.filter((replica) => replica.from.length === replicas[0].from.length);
-  const from = most.length > 1 ? 'each other' : most[0].from.map((id) => nameOf(id, byId)).join(', ');
+  const from = most.length > 1 ? 'each other' : most[0].from.map((id) => nameOf(id, byId)).sort(byName).join(', ');
   return [most.map((replica, index) => [index > 0 && ' or ', node(replica.node, byId)]), from];
 }
 
-function why(replicas, reasons) {
-  const all = replicas.flatMap((replica) => replica.from.map((other) => reasons.get(`${replica.node} ${other}`))).filter(Boolean);
-  return [...new Set(all)].join('; ') || '–';
+// What the nodes concerned say of their stores, then what the workers say of the comparisons.
+function why(replicas, reasons, byId) {
+  const stores = replicas.map(({ node: id }) => [id, byId.get(id)?.sight?.store]).filter(([, store]) => store && store !== 'healthy');
+  const said = replicas.flatMap((replica) => replica.from.map((other) => reasons.get(`${replica.node} ${other}`))).filter(Boolean);
+  return [...stores.map(([id, store]) => `${nameOf(id, byId)}: store ${store}`), ...new Set(said)].join('; ') || '–';
 }
 
 function exchangeWords(data) {

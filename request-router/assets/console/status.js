@@ -29,7 +29,7 @@ function tiles() {
     tile('Partitions complete', now ? of(now.partitions_all_ok, now.partitions) : '–', now ? `${number(now.partitions_quorum_ok)} with a quorum` : null, now && now.partitions_quorum_ok < now.partitions ? 'bad' : ''),
     tile('Pending moves', number(now?.pending_moves), now?.pending_moves ? h('a', { href: '#movement' }, 'see what moves') : 'nothing moves'),
     tile('Hints waiting', number(now?.hints ?? hints.data?.hints), hints.data?.hints ? bytes(hints.data.bytes) : 'nothing to hand over'),
-    tile('All replicas equal', lag === undefined || lag === null ? '–' : `${duration(lag)} ago`,
+    tile('All replicas equal', lag === undefined || lag === null ? '–' : [duration(lag), h('span.of', {}, ' ago')],
       behind ? h('a', { href: '#movement' }, `${plural(behind, 'partition')} behind`)
         : equal.data ? (lag === undefined || lag === null ? unknownLag(equal.data) : `asked ${duration(Date.now() - equal.at)} ago`) : null,
       behind ? 'warn' : ''));
