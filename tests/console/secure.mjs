@@ -53,7 +53,7 @@ const steps = [
     await browser.goTo('overview');
     await browser.sees('#nodes tbody tr', /host-3/);
     await browser.goTo('movement');
-    await browser.sees('#alarms', /moves/);
+    await browser.sees('#alarms', /does not permit 'admin'/);
     await browser.shoot('key-of-a-reader');
     browser.forgive();
   }],
