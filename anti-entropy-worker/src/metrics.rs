@@ -1,8 +1,9 @@
 //! What Prometheus sees of the worker. Ages are -1 where there is nothing to be old yet.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dynamo_core::admission::Kind;
+use dynamo_core::id::PartitionId;
 use dynamo_core::merkle::exchange::{ExchangeCounts, ExchangeEnd, ExchangeResult};
 use dynamo_core::wire::worker::TransferState;
 use prometheus::core::Collector;
@@ -14,6 +15,9 @@ use service_kit::metrics::{LATENCY_BUCKETS, MetricsError};
 
 /// The kinds of work that a worker does.
 pub const KINDS: [Kind; 4] = [Kind::Exchange, Kind::Transfer, Kind::Repair, Kind::Reap];
+
+/// A partition that is behind, and the name of the peer with which it is.
+pub type Behind = (PartitionId, String);
 
 /// Makes and registers metrics.
 struct Maker<'a> {
@@ -112,6 +116,9 @@ pub struct ExchangeMetrics {
     pub lag: Gauge,
     /// Keys that the last rounds left different.
     pub keys_behind: IntGauge,
+    /// Partitions that the last rounds did not find equal with every partner.
+    pub partitions_behind: IntGauge,
+    behind: GaugeVec,
     /// 1 while an operator has halted the worker.
     pub paused: IntGauge,
 }
@@ -135,6 +142,10 @@ impl ExchangeMetrics {
         let settled_help = "Keys that differed only because a write was on its way.";
         let refused_help = "Keys that differ and could not be read or merged.";
         let behind_help = "Keys that the last comparisons found different and left so.";
+        let apart_help =
+            "Partitions that the last comparisons did not find equal with some partner.";
+        let named_help = "Seconds since a partition was found equal with a peer, for those furthest \
+                          behind; -1 for never. None while all are equal.";
         Ok(Self {
             agreed: rounds.with_label_values(&["agreed"]),
             left: rounds.with_label_values(&["differences_left"]),
@@ -155,8 +166,27 @@ impl ExchangeMetrics {
                 .add(GaugeVec::new(Opts::new(name("agreed_age_seconds"), age_help), &["peer"]))?,
             lag: make.age(&name("lag_seconds"), lag_help)?,
             keys_behind: make.gauge(&name("keys_behind"), behind_help)?,
+            partitions_behind: make.gauge(&name("partitions_behind"), apart_help)?,
+            behind: make.add(GaugeVec::new(
+                Opts::new(name("partition_behind_seconds"), named_help),
+                &["partition", "peer_name"],
+            ))?,
             paused: make.gauge(&name("paused"), "1 while the worker is halted by an operator.")?,
         })
+    }
+
+    /// Shows which partitions are behind with whom, and for how long; `before` is what was shown
+    /// last, and becomes what is shown now.
+    pub fn show_behind(&self, before: &mut BTreeSet<Behind>, now: BTreeMap<Behind, f64>) {
+        let labels = |(partition, peer): &Behind| [partition.0.to_string(), peer.clone()];
+        for gone in before.iter().filter(|shown| !now.contains_key(shown)) {
+            // It is there: it was shown.
+            drop(self.behind.remove_label_values(&labels(gone)));
+        }
+        for (behind, seconds) in &now {
+            self.behind.with_label_values(&labels(behind)).set(*seconds);
+        }
+        *before = now.into_keys().collect();
     }
 
     /// Counts a comparison that has ended.

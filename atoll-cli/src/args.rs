@@ -126,6 +126,8 @@ pub enum Command {
     Transfers(cmd::transfers::Transfers),
     /// How far the replicas have been compared
     AntiEntropy,
+    /// How the nodes see each other: which host is slow
+    Peers,
     /// Compare all replicas now, and make them equal
     Repair(cmd::repair::Repair),
     /// Read all replicas of everything, and report those that differ

@@ -78,6 +78,7 @@ fn valid_lines_for_operators_parse() {
         "transfers --all --json",
         "transfers accept-loss 3 4 --data-is-lost",
         "anti-entropy",
+        "peers",
         "repair",
         "repair --bucket carts --wait --timeout-s 5",
         "repair --partition 7",

@@ -51,9 +51,10 @@ pub use dynamo_core::wire::membership::{
 };
 pub use dynamo_core::wire::operations::{
     ClusterAntiEntropy, ClusterRepair, ClusterTransfers, ListRequest, LossAccepted, MergedAt,
-    MergedDocument, NodeReport, RecordsRequest, RootDocument, RootRequest, SafeToStop,
-    StopReasonView,
+    MergedDocument, NodeReport, PartitionBehind, RecordsRequest, ReplicaApart, RootDocument,
+    RootRequest, SafeToStop, StopReasonView,
 };
+pub use dynamo_core::wire::peers::{ClusterPeers, NodeSight};
 pub use dynamo_core::wire::ring::{NodeInfo, RingSnapshot};
 pub use dynamo_core::wire::worker::{RepairRequest, RepairState, TransferState, TransferView};
 pub use error::{Error, Outcome, Problem, ReplicaResult};

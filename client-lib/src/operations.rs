@@ -16,6 +16,7 @@ use dynamo_core::wire::operations::{
     partition_keys_path, records_path,
 };
 use dynamo_core::wire::partition::{Page, decode_page, encode_page};
+use dynamo_core::wire::peers::ClusterPeers;
 use dynamo_core::wire::tree::KeysAnswer;
 use dynamo_core::wire::worker::{
     ACCEPT_LOSS_PATH, ANTI_ENTROPY_PATH, AcceptLossRequest, REPAIR_PATH, RepairRequest,
@@ -48,6 +49,14 @@ impl Cluster {
     /// Those of any call.
     pub async fn anti_entropy(&self) -> Result<ClusterAntiEntropy, Error> {
         self.read(ANTI_ENTROPY_PATH).await
+    }
+
+    /// How the nodes see each other: which of them is slow.
+    ///
+    /// # Errors
+    /// Those of any call.
+    pub async fn peers(&self) -> Result<ClusterPeers, Error> {
+        self.read("/v1/cluster/peers").await
     }
 
     /// What the logs of all processes tell, but those of other routers than the one that answers.

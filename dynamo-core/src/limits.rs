@@ -60,6 +60,10 @@ pub const LOAD_OUT_OF_BALANCE_MILLI: i64 = 150;
 /// by one over their root: of four hundred a twentieth, a third of what is looked for.
 pub const LOAD_JUDGED_MIN: u64 = 400;
 
+/// Partitions that are named as behind in one answer and in the metrics of one worker, the worst
+/// first: enough to see what they have in common. Their number is told besides.
+pub const PARTITIONS_BEHIND_SHOWN_MAX: usize = 20;
+
 /// Windows in seconds over which nodes count their operations: what happens now, and the window of
 /// the paper's measurement (section 6.2).
 pub const LOAD_WINDOWS_S: [u64; 2] = [60, 30 * 60];
@@ -225,6 +229,14 @@ pub const PEER_SLOW_STRIKES: u32 = 5;
 /// How many times slower than the median of the other peers an answer must be to count as slow.
 /// Slowness is relative: when everyone is slow, nobody is routed around.
 pub const PEER_SLOW_FACTOR: u32 = 4;
+
+/// Seconds over which a node measures its peers for operators: long enough for a hundred messages in
+/// a cluster with little to do, short enough that a host which is well again looks so soon.
+pub const PEER_SIGHT_WINDOW_S: u64 = 30;
+
+/// Messages to a peer within [`PEER_SIGHT_WINDOW_S`] below which nobody judges it by its p99: of
+/// fewer, the slowest one would be that.
+pub const PEER_SIGHT_MESSAGES_MIN: u64 = 100;
 
 /// Milliseconds after the last slow answer of a peer after which its slowness is forgotten.
 pub const PEER_SLOW_FORGET_MS: u64 = 10_000;

@@ -31,7 +31,7 @@ use crate::api::{
         kv::get, kv::head, kv::put, kv::delete, kv::post, kv::list, later::batch,
         buckets::list, buckets::get, buckets::put, buckets::delete,
         cluster::cluster, cluster::stage, cluster::unstage, cluster::plan, cluster::commit,
-        health::health, health::safe_to_stop, load::stats, load::load, ring::ring, ring::preference,
+        health::health, health::safe_to_stop, load::stats, load::load, load::peers, ring::ring, ring::preference,
         hints::hints, hints::set_sync_point, hints::sync_point,
         transfers::transfers, transfers::accept_loss,
         anti_entropy::anti_entropy, anti_entropy::repair, anti_entropy::repair_status,

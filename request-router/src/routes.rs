@@ -130,6 +130,7 @@ pub fn table() -> Vec<Route> {
         route("/v1/cluster", Admin).get(Known, cluster::cluster),
         route("/v1/cluster/health", Admin).get(Known, health::health),
         route("/v1/cluster/load", Admin).get(Known, load::load),
+        route("/v1/cluster/peers", Admin).get(Known, load::peers),
         route("/v1/cluster/safe-to-stop", Admin).get(Known, health::safe_to_stop),
         route("/v1/cluster/stage", Admin)
             .post(Operator, cluster::stage)

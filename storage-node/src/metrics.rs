@@ -4,6 +4,7 @@
 mod file;
 mod freshness;
 mod load;
+mod peers;
 mod space;
 mod upkeep;
 
@@ -17,6 +18,7 @@ use self::file::FileFamilies;
 pub use self::file::FileMetrics;
 pub use self::freshness::FreshnessMetrics;
 pub use self::load::LoadMetrics;
+pub use self::peers::PeerMetricsSet;
 pub use self::space::SpaceMetrics;
 pub use self::upkeep::{KindMetrics, PartitionMetrics, SliceMetrics, TreeMetrics};
 
@@ -164,23 +166,6 @@ impl ReplicaMetrics {
     pub fn for_requests(&self) -> u64 {
         (self.reads.get() + self.merges.get()).saturating_sub(self.background.get())
     }
-}
-
-/// The other nodes, as this one sees them.
-#[derive(Debug, Clone)]
-pub struct PeerMetricsSet {
-    /// Peers that are trusted.
-    pub up: IntGauge,
-    /// Peers that are not.
-    pub down: IntGauge,
-    /// Times that a peer was found unreachable.
-    pub went_down: IntCounter,
-    /// Times that a peer came back.
-    pub came_up: IntCounter,
-    /// Operations in one message to a peer.
-    pub batch_ops: Histogram,
-    /// Operations refused because a peer's queue was full.
-    pub queue_full: IntCounter,
 }
 
 /// Everything.
@@ -373,31 +358,6 @@ impl Make<'_> {
             reads_same: ops.with_label_values(&["read_same"]),
             background: ops.with_label_values(&["background"]),
             refused: ops.with_label_values(&["refused"]),
-        })
-    }
-
-    fn peers(&self) -> Result<PeerMetricsSet, MetricsError> {
-        let states =
-            self.gauges("atoll_peers", "Other nodes by how this one sees them.", &["state"])?;
-        let changes = self.counters(
-            "atoll_peer_changes_total",
-            "Changes of how this node sees a peer.",
-            &["to"],
-        )?;
-        Ok(PeerMetricsSet {
-            up: states.with_label_values(&["up"]),
-            down: states.with_label_values(&["down"]),
-            went_down: changes.with_label_values(&["down"]),
-            came_up: changes.with_label_values(&["up"]),
-            batch_ops: self.histogram(
-                "atoll_peer_batch_ops",
-                "Operations that travelled to a peer in one message.",
-                &COUNT_BUCKETS,
-            )?,
-            queue_full: self.counter(
-                "atoll_peer_queue_full_total",
-                "Operations not sent because the peer's queue was full.",
-            )?,
         })
     }
 

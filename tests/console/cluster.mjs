@@ -30,17 +30,17 @@ async function freeBlock(hosts) {
 }
 
 export class Cluster {
-  // `room`: hosts that may be added later.
-  static async start(binary, hosts, room) {
+  // `room`: hosts that may be added later. `secure`: it speaks TLS and asks for API keys.
+  static async start(binary, hosts, room, { secure = false } = {}) {
     const cluster = new Cluster();
-    cluster.binary = binary;
+    Object.assign(cluster, { binary, secure });
     cluster.dir = await mkdtemp(join(tmpdir(), 'atoll-console-'));
     cluster.base = await freeBlock(hosts + room);
     const log = openSync(join(cluster.dir, 'dev.log'), 'a');
-    cluster.process = spawn(binary, ['dev', '--hosts', String(hosts), '--base-port', String(cluster.base), '--data', join(cluster.dir, 'data')], { stdio: ['ignore', log, log] });
+    cluster.process = spawn(binary, ['dev', '--hosts', String(hosts), '--base-port', String(cluster.base), '--data', join(cluster.dir, 'data'), ...(secure ? ['--secure'] : [])], { stdio: ['ignore', log, log] });
     cluster.ended = new Promise((resolve) => cluster.process.once('exit', resolve));
     try {
-      await cluster.until('healthy', async () => (await cluster.json('/v1/cluster/health')).status === 'healthy');
+      await cluster.until('healthy', async () => JSON.parse(await cluster.atoll('health', '--json')).status === 'healthy');
     } catch (error) {
       await cluster.stop();
       throw error;
@@ -49,13 +49,42 @@ export class Cluster {
   }
 
   router(host = 1) {
-    return `http://127.0.0.1:${this.base + (host - 1) * STRIDE}`;
+    return `${this.secure ? 'https' : 'http'}://127.0.0.1:${this.base + (host - 1) * STRIDE}`;
   }
 
   async json(path, options) {
     const response = await fetch(this.router() + path, options);
     if (!response.ok) throw new Error(`${path}: ${response.status} ${await response.text()}`);
     return response.json();
+  }
+
+  // Where a process of a host keeps its data.
+  data(host, name) {
+    return join(this.dir, 'data', `host-${host}`, name);
+  }
+
+  // The number of a process of a host.
+  async pid(host, service) {
+    const { stdout } = await this.dev('list', '--json');
+    return JSON.parse(stdout).processes.find((one) => one.host === host && one.service === service).pid;
+  }
+
+  // The key that may do everything, where keys are asked for.
+  async adminKey() {
+    return (await readFile(join(this.dir, 'data', 'admin-key'), 'utf8')).trim();
+  }
+
+  // A further key, which may do only this.
+  async newKey(name, scope) {
+    const { stdout } = await run(this.binary, ['keys', 'new', name, '--file', join(this.dir, 'data', 'keys.json'), '--scope', scope]);
+    return stdout.match(/atoll_\S+/)[0];
+  }
+
+  // What a command of the command line prints.
+  async atoll(...words) {
+    const access = this.secure ? ['--ca', join(this.dir, 'data', 'ca.crt'), '--api-key', await this.adminKey()] : [];
+    const { stdout } = await run(this.binary, ['--endpoint', this.router(), ...access, ...words]);
+    return stdout;
   }
 
   dev(...words) {

@@ -25,6 +25,10 @@ export function largeCluster(count, partitions, zones) {
       totals: { copying: 30, held: 3000 }, incoming: 30, outgoing: 0, records: 1200, records_total: 3000, bytes: 120000, eta_ms: 9000, paused: 0, silent: 3,
       nodes: reports((node, index) => ({ node: node.id, paused: false, totals: { held: 10, ...(index % 10 ? {} : { copying: 1 }) }, records: 40, bytes: 4000, partitions: moving(index) })),
     },
+    '/v1/cluster/peers': {
+      window_s: 30, silent: silent.size,
+      nodes: nodes.map((node, index) => ({ node: node.id, name: node.name, observers: 12, slow_for: index === 41 ? 12 : 0, away_for: silent.has(index) ? 12 : 0, messages: 12_000, p50_us: 900 + index, p99_us: index === 41 ? 480_000 : 4000 + index, slow: index === 41, ...(silent.has(index) ? {} : { store: 'healthy' }) })),
+    },
     '/v1/cluster/load': {
       silent: 3,
       windows: [60, 1800].map((window_s) => ({

@@ -175,6 +175,15 @@ REPLICATION = {
               ("{{direction}}", per_second("atoll_anti_entropy_keys_repaired_total", "direction"))),
         Panel("Bytes of the worker", "Bps", "Messages to and from storage nodes of other hosts, by what for.",
               ("{{kind}} {{direction}}", per_second("atoll_worker_bytes_total", "kind, direction"))),
+    ], [
+        Panel("Partitions behind", "none", "Partitions that the last comparisons of each host did not find equal with some other.",
+              ("{{pod}}", "max by (pod) (atoll_anti_entropy_partitions_behind{@})"), alerts=("AtollExchangesStale", "AtollRecordsUnrepaired")),
+        Panel("Which partition is behind, and where", "none", "By partition and host: how many others did not find its replica equal. The host that most others name is the one to look at; the worst partitions only.",
+              ("{{partition}} at {{peer_name}}", "count by (partition, peer_name) (atoll_anti_entropy_partition_behind_seconds{@})"),
+              alerts=("AtollExchangesStale", "AtollRecordsUnrepaired")),
+        Panel("How long it has been behind", "s", "By partition: the longest time since two of its replicas were found equal; -1 for never.",
+              ("{{partition}}", "max by (partition) (atoll_anti_entropy_partition_behind_seconds{@})"), minimum=None,
+              alerts=("AtollExchangesStale",)),
     ]],
     "Tombstones and scrub": [[
         Panel("Reaped", "cps", "Dead keys: examined, removed everywhere, shortened, and postponed for want of evidence.",
@@ -231,6 +240,8 @@ NODE = {
               alerts=("AtollTreeIncomplete",)),
     ]],
     "Replica work": [[
+        Panel("Answers to peers, p99", "s", "Which host is slow: 99 of 100 messages to its replicas took at most this long, as the peer measured that sees it best.",
+              ("{{peer_name}}", "min by (peer_name) (atoll_peer_p99_seconds{@})"), alerts=("AtollRequestsSlow",)),
         Panel("Share of the load", "percentunit", "How far each host's operations are from its fair share by weight, over half an hour. A host is out of balance from 15 % on.",
               ("{{pod}}", deviation(1800)), minimum=None),
         Panel("Hosts out of balance", "percentunit", "The imbalance ratio: the part of the hosts whose load deviates by 15 % or more from their fair share.",

@@ -36,6 +36,7 @@ def check(root: pathlib.Path, alerts: dict[str, dict], tested: set[str]) -> str:
     assert not missing, f"docs/metrics.md lacks {missing}: tests/deploy/run metrics"
     pages = {path.stem: path.read_text() for path in (root / "docs/runbooks").glob("Atoll*.md")}
     assert set(pages) == set(alerts) == tested, f"alert, page and unit test: {(set(pages) ^ set(alerts)) | (tested ^ set(alerts))}"
+    questions = (root / "docs/runbooks/questions.md").read_text()
     index = (root / "docs/runbooks/README.md").read_text()
     panels = titles()
     for name, rule in alerts.items():
@@ -46,21 +47,23 @@ def check(root: pathlib.Path, alerts: dict[str, dict], tested: set[str]) -> str:
         assert row in index, f"docs/runbooks/README.md lacks: {row}"
         page = pages[name]
         assert page.startswith(f"# {name}\n") and re.findall(r"^## (.+)$", page, re.M) == HEADINGS, f"{name}: headings"
-        for board, panel in PANEL.findall(page):
-            assert panel in panels[board], f"{name}: no panel '{panel}' on {board}"
         bare = re.search(rf"(?<!\*){BOARDS} / \w+", page)
         assert not bare, f"{name}: panels are written *dashboard / panel*: {bare and bare[0]}"
+    for name, page in (pages | {"questions": questions}).items():
+        for board, panel in PANEL.findall(page):
+            assert panel in panels[board], f"{name}: no panel '{panel}' on {board}"
     linked = set()
     for document in dashboards.files(root).values():
         linked |= set(re.findall(r"Runbook: (\w+)", document))
     assert linked == set(alerts), f"alerts that no panel links to, or links to no alert: {linked ^ set(alerts)}"
     texts = {f"runbook {name}": text for name, text in pages.items()}
+    texts["docs/runbooks/questions.md"] = questions
     texts["docs/monitoring.md"] = (root / "docs/monitoring.md").read_text()
     texts |= {f"alert {name}": " ".join(map(str, [*metrics_of(r["expr"]), r["annotations"]["description"]])) for name, r in alerts.items()}
     for where, text in texts.items():
         unknown = named(text) - known
         assert not unknown, f"{where}: no such metric: {unknown}"
-    links = re.findall(r"\]\(((?:\.\./)?[A-Za-z/]+\.md)", "".join(pages.values()))
+    links = re.findall(r"\]\(((?:\.\./)?[A-Za-z/]+\.md)", "".join(pages.values()) + questions)
     broken = {link for link in links if not (root / "docs/runbooks" / link).exists()}
     assert not broken, f"broken links in runbooks: {broken}"
     return f"{len(pages)} pages, {len(known)} metrics"

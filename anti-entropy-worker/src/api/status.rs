@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use dynamo_core::id::{ClusterId, Incarnation, NodeId};
+use dynamo_core::id::{ClusterId, Incarnation, NodeId, PartitionId};
 use dynamo_core::ring::RingVersion;
 use dynamo_core::wire::worker::{AntiEntropyDocument, PartitionAgreement, PeerExchange};
 use serde::{Deserialize, Serialize};
 use service_kit::http::json::JsonAnswer;
 
+use crate::exchange::agreement::Apart;
 use crate::worker::Worker;
 
 /// Who answers.
@@ -81,6 +82,11 @@ fn document(worker: &Worker) -> AntiEntropyDocument {
             }
         })
         .collect();
+    let apart = agreement.apart();
+    let apart_from = |partition: &PartitionId, why: Apart| -> Vec<NodeId> {
+        let partners = apart.get(partition).into_iter().flatten();
+        partners.filter(|(_, known)| **known == why).map(|(node, _)| *node).collect()
+    };
     let lag = agreement.full_round(now).map(|at| now.since(at));
     AntiEntropyDocument {
         node: worker.me,
@@ -90,7 +96,12 @@ fn document(worker: &Worker) -> AntiEntropyDocument {
         partitions: agreement
             .partitions()
             .into_iter()
-            .map(|(partition, agreed_at)| PartitionAgreement { partition, agreed_at })
+            .map(|(partition, agreed_at)| PartitionAgreement {
+                partition,
+                agreed_at,
+                differs_from: apart_from(&partition, Apart::Differs),
+                not_compared_with: apart_from(&partition, Apart::NotCompared),
+            })
             .collect(),
         lag_ms: lag.map(|lag| u64::try_from(lag.as_millis()).unwrap_or(u64::MAX)),
         keys_behind: agreement.partners().map(|(_, standing)| standing.keys_behind).sum(),

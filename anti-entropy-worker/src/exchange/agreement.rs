@@ -7,11 +7,22 @@ use dynamo_core::id::{NodeId, PartitionId};
 use dynamo_core::merkle::exchange::{ClassPart, ExchangeEnd, ExchangeResult};
 use dynamo_core::time::WallMs;
 
+/// Why something in common is not known to be equal, the worse first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Apart {
+    /// The last comparison left it different.
+    Differs,
+    /// It failed or did not come about.
+    NotCompared,
+}
+
 /// How one partner stands.
 #[derive(Debug, Clone, Default)]
 pub struct Standing {
     /// What is in common, with the time at which it was last found equal.
     pub parts: BTreeMap<ClassPart, Option<WallMs>>,
+    /// What the last comparison did not find equal. Before the first one that is nothing.
+    pub apart: BTreeMap<ClassPart, Apart>,
     /// When everything in common was last found equal in one round.
     pub agreed_at: Option<WallMs>,
     /// When the last round ended.
@@ -43,6 +54,7 @@ impl Agreement {
         for (node, parts) in partners {
             let standing = self.partners.entry(*node).or_default();
             standing.parts.retain(|part, _| parts.contains(part));
+            standing.apart.retain(|part, _| parts.contains(part));
             for part in parts {
                 standing.parts.entry(*part).or_default();
             }
@@ -72,6 +84,9 @@ impl Agreement {
         if let Some(standing) = self.partners.get_mut(&node) {
             standing.error = Some(reason.to_owned());
             standing.ended_at = Some(now);
+            for part in standing.parts.keys() {
+                standing.apart.entry(*part).or_insert(Apart::NotCompared);
+            }
         }
     }
 
@@ -95,6 +110,16 @@ impl Agreement {
         for part in scope.difference(&result.left) {
             if let Some(agreed) = standing.parts.get_mut(part) {
                 *agreed = Some(since);
+                standing.apart.remove(part);
+            }
+        }
+        for part in result.left.iter().filter(|part| standing.parts.contains_key(part)) {
+            match &result.end {
+                // What was found to differ still does, as far as is known.
+                ExchangeEnd::Failed { .. } => {
+                    standing.apart.entry(*part).or_insert(Apart::NotCompared);
+                }
+                _ => drop(standing.apart.insert(*part, Apart::Differs)),
             }
         }
         standing.error = match &result.end {
@@ -124,6 +149,44 @@ impl Agreement {
         partitions
     }
 
+    /// The partners with whom a partition was not found equal by the last comparison, and why.
+    #[must_use]
+    pub fn apart(&self) -> BTreeMap<PartitionId, BTreeMap<NodeId, Apart>> {
+        let mut partitions: BTreeMap<PartitionId, BTreeMap<NodeId, Apart>> = BTreeMap::new();
+        for (node, standing) in &self.partners {
+            for ((_, partition), apart) in &standing.apart {
+                let known =
+                    partitions.entry(*partition).or_default().entry(*node).or_insert(*apart);
+                *known = (*known).min(*apart);
+            }
+        }
+        partitions
+    }
+
+    /// Up to `most` partitions that are apart, each with a partner and when both were last found
+    /// equal; those that differ first, then the longest ago.
+    #[must_use]
+    pub fn furthest_behind(&self, most: usize) -> Vec<((PartitionId, NodeId), Option<WallMs>)> {
+        let mut all = Vec::new();
+        for (node, standing) in &self.partners {
+            let mut agreed: BTreeMap<PartitionId, Option<WallMs>> = BTreeMap::new();
+            for ((_, partition), at) in &standing.parts {
+                let known = agreed.entry(*partition).or_insert(*at);
+                *known = (*known).min(*at);
+            }
+            let mut apart: BTreeMap<PartitionId, Apart> = BTreeMap::new();
+            for ((_, partition), why) in &standing.apart {
+                let known = apart.entry(*partition).or_insert(*why);
+                *known = (*known).min(*why);
+            }
+            let at = |partition| agreed.get(&partition).copied().flatten();
+            all.extend(apart.into_iter().map(|(part, why)| (why, at(part), (part, *node))));
+        }
+        all.sort_unstable();
+        all.truncate(most);
+        all.into_iter().map(|(_, agreed, behind)| (behind, agreed)).collect()
+    }
+
     /// The time since which everything in common has been found equal with everybody; `None` where
     /// something never was. With nobody to compare with it is `now`.
     #[must_use]
@@ -144,7 +207,7 @@ impl Agreement {
 
 #[cfg(test)]
 mod tests {
-    use dynamo_core::merkle::exchange::ExchangeCounts;
+    use dynamo_core::merkle::exchange::{ExchangeCounts, ExchangeFailure, Side};
 
     use super::*;
 
@@ -182,6 +245,35 @@ mod tests {
         agreement.end(B, &both, &ended(&[]), (WallMs(30), WallMs(31)));
         assert_eq!(agreement.full_round(WallMs(40)), Some(WallMs(10)));
         assert_eq!(agreement.partner(B).unwrap().keys_behind, 0);
+    }
+
+    #[test]
+    fn what_was_found_to_differ_does_until_it_is_found_equal() {
+        let both = BTreeSet::from([part(0), part(1)]);
+        let mut agreement = Agreement::default();
+        agreement.set_partners(&BTreeMap::from([(A, both.clone()), (B, both.clone())]));
+        assert_eq!(agreement.apart(), BTreeMap::new(), "nothing was compared yet");
+        let at = (WallMs(10), WallMs(11));
+        agreement.end(A, &both, &ended(&[part(1)]), at);
+        agreement.skip(B, "not reachable", WallMs(12));
+        let with_b = (B, Apart::NotCompared);
+        let differs = BTreeMap::from([(A, Apart::Differs), with_b]);
+        let expected =
+            BTreeMap::from([(PartitionId(0), BTreeMap::from([with_b])), (PartitionId(1), differs)]);
+        assert_eq!(agreement.apart(), expected);
+        let failure = ExchangeFailure::Building;
+        let end = ExchangeEnd::Failed { side: Side::Far, failure };
+        let failed = ExchangeResult { end, ..ended(&[part(0), part(1)]) };
+        agreement.end(A, &both, &failed, at);
+        let apart = agreement.apart();
+        assert_eq!(apart[&PartitionId(0)][&A], Apart::NotCompared);
+        assert_eq!(apart[&PartitionId(1)][&A], Apart::Differs, "nothing else was seen since");
+        let furthest = agreement.furthest_behind(2);
+        let expected = [((PartitionId(1), A), None), ((PartitionId(0), B), None)];
+        assert_eq!(furthest, expected, "what differs, then the longest ago");
+        agreement.end(A, &both, &ended(&[]), at);
+        agreement.end(B, &both, &ended(&[]), at);
+        assert_eq!(agreement.apart(), BTreeMap::new());
     }
 
     #[test]

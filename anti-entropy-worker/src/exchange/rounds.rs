@@ -8,11 +8,13 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use dynamo_core::cluster_view::ClusterView;
 use dynamo_core::id::NodeId;
+use dynamo_core::limits::PARTITIONS_BEHIND_SHOWN_MAX;
 use dynamo_core::merkle::exchange::{
     ClassPart, ExchangeCounts, ExchangeEnd, ExchangeFailure, ExchangeMode, ExchangePlan,
     ExchangeResult,
 };
 use dynamo_core::merkle::partners;
+use dynamo_core::time::WallMs;
 use service_kit::rng::OsEntropy;
 use service_kit::shutdown::Shutdown;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
@@ -22,7 +24,7 @@ use super::agreement::Agreement;
 use super::run::Runner;
 use super::schedule::Schedule;
 use crate::limits::SCHEDULE_TICK;
-use crate::metrics::ExchangeMetrics;
+use crate::metrics::{Behind, ExchangeMetrics};
 
 /// What all comparisons of this node share.
 #[derive(Debug)]
@@ -39,6 +41,8 @@ pub struct Rounds {
     pub wake: Arc<Notify>,
     /// Hears of every round in which everything was found equal.
     pub agreed: Arc<Notify>,
+    /// The partitions that the metrics name as behind.
+    behind_shown: Mutex<BTreeSet<Behind>>,
     pairs: Pairs,
 }
 
@@ -85,7 +89,8 @@ impl Rounds {
             freed: Notify::new(),
         };
         let agreed = Arc::new(Notify::new());
-        Self { runner, view, agreement: Mutex::default(), metrics, wake, agreed, pairs }
+        let (agreement, behind_shown) = (Mutex::default(), Mutex::default());
+        Self { runner, view, agreement, metrics, wake, agreed, behind_shown, pairs }
     }
 
     /// What is known of the partners.
@@ -250,15 +255,25 @@ impl Rounds {
     pub fn show_ages(&self) {
         let now = self.runner.clock.wall();
         let agreement = self.agreement();
+        let age = |at: Option<WallMs>| at.map_or(-1.0, |at| now.since(at).as_secs_f64());
         let mut behind = 0u64;
         for (node, standing) in agreement.partners() {
-            let age = standing.agreed_at.map_or(-1.0, |at| now.since(at).as_secs_f64());
+            let age = age(standing.agreed_at);
             self.metrics.agreed_age.with_label_values(&[&node.to_string()]).set(age);
             behind = behind.saturating_add(standing.keys_behind);
         }
-        let lag = agreement.full_round(now).map_or(-1.0, |at| now.since(at).as_secs_f64());
-        self.metrics.lag.set(lag);
+        self.metrics.lag.set(age(agreement.full_round(now)));
         self.metrics.keys_behind.set(i64::try_from(behind).unwrap_or(i64::MAX));
+        let apart = agreement.apart();
+        self.metrics.partitions_behind.set(i64::try_from(apart.len()).unwrap_or(i64::MAX));
+        let view = self.view.load_full();
+        let name = |node| Some(view.as_deref()?.node(node)?.name.clone());
+        let worst = agreement.furthest_behind(PARTITIONS_BEHIND_SHOWN_MAX);
+        let named = worst.into_iter().filter_map(|((partition, node), agreed)| {
+            Some(((partition, name(node)?), age(agreed)))
+        });
+        let mut shown = self.behind_shown.lock().unwrap_or_else(PoisonError::into_inner);
+        self.metrics.show_behind(&mut shown, named.collect());
         self.metrics.paused.set(i64::from(self.runner.pause.is_paused()));
     }
 }

@@ -70,10 +70,17 @@ async fn a_partner_that_is_away_is_skipped_and_found_again() {
     let status = scene.get(&worker, "/v1/anti-entropy").await;
     assert_eq!(status["peers"][0]["error"], "not reachable", "{status}");
     assert!(status["lag_ms"].is_null(), "{status}");
+    let partitions = status["partitions"].as_array().unwrap();
+    for partition in partitions {
+        assert_eq!(partition["not_compared_with"][0], node(2).to_string(), "{status}");
+    }
+    let behind = || worker.metric("atoll_anti_entropy_partitions_behind", "");
+    until("all that both have is behind", || behind() == partitions.len() as f64).await;
     let address = alive.start().await;
     scene.agents.set_address(node(2), address);
     until("it gets what it missed", || scene.are_equal(&[1, 2])).await;
     until("the lag is known", || worker.metric("atoll_anti_entropy_lag_seconds", "") >= 0.0).await;
+    until("nothing is behind", || behind() == 0.0).await;
     worker.stop().await.unwrap();
 }
 

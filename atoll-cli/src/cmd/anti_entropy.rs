@@ -1,6 +1,9 @@
 //! `atoll anti-entropy`.
 
 use atoll_client::{Client, ClusterAntiEntropy};
+use dynamo_core::id::NodeId;
+use dynamo_core::time::WallMs;
+use service_kit::time::Clock;
 
 use crate::exit;
 use crate::human;
@@ -17,6 +20,38 @@ pub(crate) async fn run(client: &Client, output: Output) -> Done {
     Ok(exit::OK)
 }
 
+/// Which partitions are behind, and where.
+fn print_behind(state: &ClusterAntiEntropy, output: Output) -> std::io::Result<()> {
+    let name = |node: NodeId| {
+        let known = state.nodes.iter().find(|report| report.node == node);
+        known.map_or_else(|| node.to_string(), |report| report.name.clone())
+    };
+    let now = Clock::system().wall();
+    output.line(format!("partitions behind {}", state.partitions_behind))?;
+    let mut rows = table(vec!["PARTITION", "LAST EQUAL", "WHY", "REPLICA", "IS APART FROM"]);
+    for partition in &state.behind {
+        let age = |at: WallMs| u64::try_from(now.since(at).as_millis()).unwrap_or(u64::MAX);
+        let equal = partition.agreed_at.map(|at| format!("{} ago", human::time(age(at))));
+        for replica in &partition.replicas {
+            let mut from: Vec<String> = replica.from.iter().map(|node| name(*node)).collect();
+            from.sort_unstable();
+            rows.add_row(vec![
+                partition.partition.0.to_string(),
+                equal.clone().unwrap_or_else(|| "-".to_owned()),
+                if partition.differs { "differs" } else { "not compared" }.to_owned(),
+                name(replica.node),
+                from.join(", "),
+            ]);
+        }
+    }
+    output.table(&rows)?;
+    let hidden = state.partitions_behind.saturating_sub(state.behind.len());
+    if hidden > 0 {
+        output.note(format!("{hidden} more partitions are behind"));
+    }
+    Ok(())
+}
+
 fn print(state: &ClusterAntiEntropy, output: Output) -> std::io::Result<()> {
     let lag = match state.lag_ms {
         Some(ms) => format!("all replicas were last seen equal {} ago", human::time(ms)),
@@ -30,6 +65,9 @@ fn print(state: &ClusterAntiEntropy, output: Output) -> std::io::Result<()> {
         state.keys_repaired,
         human::bytes(state.bytes)
     ))?;
+    if state.partitions_behind > 0 {
+        print_behind(state, output)?;
+    }
     let mut rows = table(vec![
         "NODE",
         "PARTNER",

@@ -16,6 +16,7 @@ pub(crate) mod keys;
 pub(crate) mod log_level;
 pub(crate) mod membership;
 pub(crate) mod object;
+pub(crate) mod peers;
 pub(crate) mod plan;
 pub(crate) mod put;
 pub(crate) mod ready;
@@ -94,6 +95,7 @@ async fn run_with_client(command: Command, global: &Global, output: Output) -> D
         Command::Transfers(args) => args.run(&client, output).await,
         Command::LogLevel(args) => args.run(&client, output).await,
         Command::AntiEntropy => anti_entropy::run(&client, output).await,
+        Command::Peers => peers::run(&client, output).await,
         Command::Repair(args) => args.run(&client, output).await,
         Command::Verify(args) => verify::run(args, &client, output).await,
         Command::Backup(args) => args.run(&client, output).await,

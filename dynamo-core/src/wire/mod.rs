@@ -11,6 +11,7 @@
 //! | [`worker`] | background worker and operators |
 //! | [`operations`] | router and operators: the workers of all nodes, backups, verification |
 //! | [`load`] | storage node, router and operators: who had how many operations |
+//! | [`peers`] | storage node, router and operators: how the nodes see each other |
 //! | [`ring`] | the ring snapshot, to everyone |
 //! | [`membership`] | administration, and storage node to agent |
 //! | [`gossip`] | agent and agent |
@@ -26,6 +27,7 @@ pub mod log_level;
 pub mod membership;
 pub mod operations;
 pub mod partition;
+pub mod peers;
 pub mod reap;
 pub mod record;
 pub mod replica;

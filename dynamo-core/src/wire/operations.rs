@@ -3,6 +3,8 @@
 //!
 //! A node that does not answer is part of every answer: what it would have said is not counted.
 
+mod behind;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -14,6 +16,8 @@ use crate::wire::tree::{ObjectDto, TreeState};
 use crate::wire::worker::{
     AntiEntropyDocument, RepairDocument, RepairState, TransferState, TransfersDocument,
 };
+
+pub use behind::{PartitionBehind, ReplicaApart};
 
 /// `POST` of a [`RecordsRequest`], answered by a frame ([`crate::wire::partition::encode_page`]);
 /// [`records_path`] fills it in.
@@ -73,11 +77,11 @@ fn none<T>() -> Option<T> {
 
 impl<T> NodeReport<T> {
     /// Nodes without a report.
-    fn silent(nodes: &[Self]) -> usize {
+    pub(crate) fn silent(nodes: &[Self]) -> usize {
         nodes.iter().filter(|node| node.report.is_none()).count()
     }
 
-    fn reports(nodes: &[Self]) -> impl Iterator<Item = &T> {
+    pub(crate) fn reports(nodes: &[Self]) -> impl Iterator<Item = &T> {
         nodes.iter().filter_map(|node| node.report.as_ref())
     }
 }
@@ -203,6 +207,13 @@ pub struct ClusterAntiEntropy {
     pub paused: usize,
     /// Nodes that gave no report.
     pub silent: usize,
+    /// Partitions whose replicas the last comparisons did not find equal everywhere.
+    #[serde(default)]
+    pub partitions_behind: usize,
+    /// The [`PARTITIONS_BEHIND_SHOWN_MAX`](crate::limits::PARTITIONS_BEHIND_SHOWN_MAX) of them that
+    /// are furthest behind, the worst first.
+    #[serde(default)]
+    pub behind: Vec<PartitionBehind>,
     /// What each node said.
     pub nodes: Vec<NodeReport<AntiEntropyDocument>>,
 }
@@ -216,7 +227,10 @@ impl ClusterAntiEntropy {
             .map(|node| node.report.as_ref().and_then(|report| report.lag_ms))
             .collect();
         let peers = || NodeReport::reports(&nodes).flat_map(|report| &report.peers);
+        let (partitions_behind, behind) = behind::of(&nodes);
         Self {
+            partitions_behind,
+            behind,
             lag_ms: lags.and_then(|lags| lags.into_iter().max()),
             keys_behind: NodeReport::reports(&nodes).map(|report| report.keys_behind).sum(),
             keys_compared: peers().map(|peer| peer.keys_compared).sum(),

@@ -71,13 +71,19 @@ pub struct PeerExchange {
 }
 
 /// When a partition was last found equal at all its owners.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartitionAgreement {
     /// The partition.
     pub partition: PartitionId,
     /// When; absent for never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agreed_at: Option<WallMs>,
+    /// Partners from which it differed after the last comparison with them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub differs_from: Vec<NodeId>,
+    /// Partners with which the last comparison failed, or did not come about.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_compared_with: Vec<NodeId>,
 }
 
 /// State of exchanges and repairs of one worker.

@@ -15,6 +15,7 @@ export const sources = {
   transfers: new Source('transfers', 'v1/transfers', { every: 3000, wanted: on('movement') }),
   stats: new Source('stats', 'v1/stats', { every: 1000, wanted: on('overview') }),
   load: new Source('load', 'v1/cluster/load', { every: 5000, wanted: on('overview') }),
+  peers: new Source('peers', 'v1/cluster/peers', { every: 5000 }),
   plan: new Source('plan', 'v1/cluster/plan', {
     every: 5000,
     wanted: () => page === 'membership' && (sources.cluster.data?.staged ?? 0) > 0,
@@ -24,7 +25,7 @@ export const sources = {
 // For people: what each source is about.
 export const NAMES = {
   health: 'health', hints: 'hints', cluster: 'members', ring: 'the ring', equal: 'equality of replicas', exchange: 'exchanges',
-  transfers: 'moves', stats: 'request rates', load: 'load of the nodes', plan: 'the plan',
+  transfers: 'moves', stats: 'request rates', load: 'load of the nodes', peers: 'what the nodes say of each other', plan: 'the plan',
 };
 
 export function start() {
@@ -104,6 +105,7 @@ export function nodes() {
   // A colour stays with its node as long as the page does.
   for (const node of sorted) if (!colors.has(node.node)) colors.set(node.node, colorAt(colors.size));
   const reports = new Map((sources.hints.data?.nodes ?? []).map((node) => [node.node, node]));
+  const sights = new Map((sources.peers.data?.nodes ?? []).map((node) => [node.node, node]));
   const zones = [...new Set(sorted.map((node) => node.zone).filter(Boolean))].sort();
   for (const node of sorted) {
     const said = reports.get(node.node);
@@ -115,6 +117,7 @@ export function nodes() {
       reachable: said ? said.reachable : null,
       refused: said?.refused ?? null,
       hints: said?.report ?? null,
+      sight: sights.get(node.node) ?? null,
     });
   }
   return { byId, zones: zones.map((zone, index) => ({ zone, color: zoneColor(index, zones.length) })) };

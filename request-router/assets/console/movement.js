@@ -30,7 +30,8 @@ export function build(root) {
     h('section.card', { id: 'moves', 'aria-labelledby': 'moves-title' }),
     h('div.columns', {},
       h('section.card', { id: 'hints', 'aria-labelledby': 'hints-title' }),
-      h('section.card', { id: 'exchanges', 'aria-labelledby': 'exchanges-title' })));
+      h('section.card', { id: 'exchanges', 'aria-labelledby': 'exchanges-title' })),
+    h('section.card', { id: 'behind', 'aria-labelledby': 'behind-title' }));
 }
 
 export function render() {
@@ -38,7 +39,10 @@ export function render() {
   put(document.getElementById('moves'), moves(byId));
   put(document.getElementById('hints'), hints(byId));
   put(document.getElementById('exchanges'), exchanges(byId));
+  put(document.getElementById('behind'), behind(byId));
 }
+
+const byName = (a, b) => a.localeCompare(b, 'en', { numeric: true });
 
 const node = (id, byId) => h('span.name', {}, swatch(byId.get(id)?.color ?? 'var(--quiet)'), nameOf(id, byId));
 
@@ -159,6 +163,49 @@ function exchanges(byId) {
       }),
     }),
   ];
+}
+
+// Which partitions the last comparisons did not find equal, and which of their replicas.
+function behind(byId) {
+  const { data, error } = sources.exchange;
+  const words = data ? (data.partitions_behind ? `${plural(data.partitions_behind, 'partition')} behind` : `none${data.silent ? ' that is known of' : ''}`) : '';
+  const head = h('div.card-head', {}, h('h2', { id: 'behind-title' }, 'Partitions behind'), h('p.quiet.small', {}, words));
+  if (!data) return [head, h('p.quiet', {}, error ? 'What is behind is not known.' : 'Asking the workers …')];
+  const reasons = new Map(data.nodes.flatMap((report) => (report.report?.peers ?? []).map((peer) => [`${report.node} ${peer.node}`, peer.error])));
+  const hidden = data.partitions_behind - data.behind.length;
+  return [
+    head,
+    table({
+      caption: 'Partitions whose replicas were not found equal', compact: true,
+      columns: [{ head: 'Partition', num: true }, { head: 'Finding' }, { head: 'Replica to look at' }, { head: 'Apart from' }, { head: 'Last equal' }, { head: 'Why' }],
+      empty: 'The last comparisons found the replicas of every partition equal.',
+      rows: data.behind.map((one) => ({
+        key: one.partition,
+        cells: [
+          number(one.partition),
+          one.differs ? state('warn', 'differs', 'The replicas were compared, and differ') : state('wait', 'not compared', 'A replica or its worker does not answer'),
+          ...suspects(one.replicas, byId),
+          one.agreed_at === undefined ? h('span.quiet', {}, 'not yet') : ago(one.agreed_at),
+          why(one.replicas, reasons, byId),
+        ],
+      })),
+    }),
+    hidden > 0 && h('p.quiet.small', {}, `${plural(hidden, 'further partition')} not shown: those that differ come first, then the longest ago.`),
+  ];
+}
+
+// The one that is apart from more of the others than they are; where none is, all are suspects.
+function suspects(replicas, byId) {
+  const most = replicas.filter((replica) => replica.from.length === replicas[0].from.length);
+  const from = most.length > 1 ? 'each other' : most[0].from.map((id) => nameOf(id, byId)).sort(byName).join(', ');
+  return [most.map((replica, index) => [index > 0 && ' or ', node(replica.node, byId)]), from];
+}
+
+// What the nodes concerned say of their stores, then what the workers say of the comparisons.
+function why(replicas, reasons, byId) {
+  const stores = replicas.map(({ node: id }) => [id, byId.get(id)?.sight?.store]).filter(([, store]) => store && store !== 'healthy');
+  const said = replicas.flatMap((replica) => replica.from.map((other) => reasons.get(`${replica.node} ${other}`))).filter(Boolean);
+  return [...stores.map(([id, store]) => `${nameOf(id, byId)}: store ${store}`), ...new Set(said)].join('; ') || '–';
 }
 
 function exchangeWords(data) {

@@ -2,7 +2,7 @@
 
 import { sources } from './cluster.js';
 import { h, state, swatch, table } from './dom.js';
-import { bytes, deviation, number, plural, rate, short } from './format.js';
+import { bytes, deviation, latency, number, plural, rate, short } from './format.js';
 
 const WINDOWS = { 60: 'last minute', 1800: 'last 30 minutes' };
 
@@ -12,6 +12,7 @@ const COLUMNS = [
   { head: 'Zone', by: (node) => node.zone ?? '' },
   { head: 'State', by: (node) => node.status },
   { head: 'Reachable', by: (node) => Number(node.reachable ?? -1) },
+  { head: 'p99 for its peers', num: true, by: (node) => node.sight?.p99_us ?? -1 },
   { head: 'Weight', num: true, by: (node) => node.weight },
   { head: 'Owns', num: true, by: (node) => node.owns },
   { head: 'Replicas', num: true, by: (node) => node.replicas },
@@ -29,7 +30,7 @@ export function nodeTable(byId, rerender, highlightNode) {
   let list = [...byId.values()].map((node) => ({ ...node, load: loads.get(node.node) }));
   const all = list.length;
   const wanted = view.filter.trim().toLowerCase();
-  if (wanted) list = list.filter((node) => [node.name, node.zone ?? '', node.status, node.node, node.reachable === false ? 'unreachable' : ''].some((text) => text.toLowerCase().includes(wanted)));
+  if (wanted) list = list.filter((node) => [node.name, node.zone ?? '', node.status, node.node, node.reachable === false ? 'unreachable' : '', node.sight?.slow ? 'slow' : ''].some((text) => text.toLowerCase().includes(wanted)));
   if (view.sorted) {
     const { by } = COLUMNS[view.sorted.column];
     const compare = (a, b) => (typeof by(a) === 'string' ? by(a).localeCompare(by(b), 'en', { numeric: true }) : by(a) - by(b));
@@ -78,6 +79,7 @@ function row(node, window, highlightNode) {
       node.zone ?? '–',
       node.status,
       reach(node),
+      answers(node.sight),
       number(node.weight), number(node.owns), number(node.replicas), number(node.holds),
       node.pending ? h('b', {}, number(node.pending)) : '0',
       node.load ? h('span', { title: `${number(node.load.coordinated)} coordinated, ${number(node.load.replica)} for other coordinators, in ${node.load.seconds} s` }, rate(node.load.per_s), h('span.of', {}, '/s')) : '–',
@@ -91,8 +93,22 @@ function reach(node) {
   if (node.reachable === null) return state('wait', 'asking');
   if (!node.reachable) return state('bad', 'unreachable');
   if (node.refused) return state('warn', node.refused, 'It answered with a refusal');
+  if (node.sight?.slow) return state('warn', 'slow', slowWords(node.sight));
+  // What it says of itself, as the word for it in the runbooks.
+  if (node.sight?.store && node.sight.store !== 'healthy') return state('bad', `store ${node.sight.store}`, 'It answers, and takes no values');
   const kept = node.hints?.hints;
   return state('ok', 'reachable', kept ? `keeps ${plural(kept, 'hint')} for others, ${bytes(node.hints.bytes)}` : null);
+}
+
+const slowWords = ({ p99_us: p99, slow_for: slow, observers }) =>
+  `99 of 100 messages to its replicas took up to ${latency(p99 / 1000)} even for the peer that sees it best; right now ${number(slow)} of ${plural(observers, 'peer')} find it slow`;
+
+// How long its answers took for the peer that sees it best: its own figures would not tell a slow network.
+function answers(sight) {
+  if (!sight) return '–';
+  if (sight.p99_us === undefined) return h('span.quiet', { title: `${plural(sight.messages, 'message')} are too few to tell` }, '–');
+  const words = `half of ${plural(sight.messages, 'message')} of ${plural(sight.observers, 'peer')} took up to ${latency(sight.p50_us / 1000)}`;
+  return h('span', { title: words, class: sight.slow ? 'warn-text' : '' }, latency(sight.p99_us / 1000));
 }
 
 // A bar to the right or left of the fair share; the marks are at 15 %.

@@ -71,7 +71,7 @@ function showRing(about, zones) {
     onpointerenter: () => light(node.node), onpointerleave: () => light(null), onfocus: () => light(node.node), onblur: () => light(null),
     onclick: () => { pinned = pinned === node.node ? null : node.node; light(null); render(); },
   }, swatch(node.color), h('b', {}, node.name), ' ', h('span.quiet', {}, `${number(owned.get(node.node))}`, node.zone ? ` · ${node.zone}` : ''),
-  node.reachable === false && [' ', state('bad', 'unreachable')]))),
+  node.reachable === false ? [' ', state('bad', 'unreachable')] : node.sight?.slow && [' ', state('warn', 'slow')]))),
   zones.length > 0 && h('li.zones-key', { 'data-key': 'zones' }, zones.map(({ zone, color }) => h('span', {}, h('span.swatch.square', { 'aria-hidden': 'true', style: { '--c': color } }), ` ${zone} `))));
 }
 

@@ -21,15 +21,29 @@ function tiles() {
   const now = health.data;
   const [kind, word, brief, why] = STATES[now?.status] ?? ['none', '–', 'not known yet', null];
   const lag = equal.data?.lag_ms;
+  const behind = equal.data?.partitions_behind ?? 0;
   const staged = cluster.data?.staged ?? 0;
   return h('dl', {},
     tile('Status', state(kind, word, why), staged ? h('a', { href: '#membership' }, `${plural(staged, 'change')} staged`) : brief, kind),
-    tile('Nodes reachable', now ? of(now.nodes_reachable, now.nodes) : '–', now && now.nodes_reachable < now.nodes ? `${number(now.nodes - now.nodes_reachable)} unreachable` : 'all of them', now && now.nodes_reachable < now.nodes ? 'warn' : ''),
+    reachable(now),
     tile('Partitions complete', now ? of(now.partitions_all_ok, now.partitions) : '–', now ? `${number(now.partitions_quorum_ok)} with a quorum` : null, now && now.partitions_quorum_ok < now.partitions ? 'bad' : ''),
     tile('Pending moves', number(now?.pending_moves), now?.pending_moves ? h('a', { href: '#movement' }, 'see what moves') : 'nothing moves'),
     tile('Hints waiting', number(now?.hints ?? hints.data?.hints), hints.data?.hints ? bytes(hints.data.bytes) : 'nothing to hand over'),
-    tile('All replicas equal', lag === undefined || lag === null ? '–' : `${duration(lag)} ago`,
-      equal.data ? (lag === undefined || lag === null ? unknownLag(equal.data) : `asked ${duration(Date.now() - equal.at)} ago`) : null));
+    tile('All replicas equal', lag === undefined || lag === null ? '–' : [duration(lag), h('span.of', {}, ' ago')],
+      behind ? h('a', { href: '#movement' }, `${plural(behind, 'partition')} behind`)
+        : equal.data ? (lag === undefined || lag === null ? unknownLag(equal.data) : `asked ${duration(Date.now() - equal.at)} ago`) : null,
+      behind ? 'warn' : ''));
+}
+
+// Who is not there, then who is slow.
+function reachable(now) {
+  const label = 'Nodes reachable';
+  if (!now) return tile(label, '–');
+  const value = of(now.nodes_reachable, now.nodes);
+  const slow = (sources.peers.data?.nodes ?? []).filter((node) => node.slow);
+  if (now.nodes_reachable < now.nodes) return tile(label, value, `${number(now.nodes - now.nodes_reachable)} unreachable`, 'warn');
+  if (slow.length > 0) return tile(label, value, h('a', { href: '#overview' }, slow.length === 1 ? `${slow[0].name} is slow` : `${number(slow.length)} are slow`), 'warn');
+  return tile(label, value, 'all of them');
 }
 
 const unknownLag = (data) => (data.silent ? `${plural(data.silent, 'worker')} silent` : 'no full round yet');

@@ -6,7 +6,7 @@
 //! | [`kv`] | `/v1/kv/…`: objects |
 //! | [`buckets`], [`cluster`] | `/v1/buckets…`, `/v1/cluster…`: passed to the membership agent |
 //! | [`ring`], [`health`], [`hints`] | `/v1/ring…`, health, `/v1/hints…` |
-//! | [`load`] | what clients experience, and how evenly the nodes share it |
+//! | [`load`] | what clients experience, how evenly the nodes share it, who is slow |
 //! | [`transfers`], [`anti_entropy`] | what the workers of all hosts do |
 //! | [`bulk`] | `/v1/admin/…`: reading and writing everything |
 //! | [`later`] | routes that are documented and not served by this version: 501 |

@@ -1,6 +1,7 @@
 //! The web console's files, and the figures that are there for it.
 
-use dynamo_core::limits::LOAD_WINDOWS_S;
+use dynamo_core::limits::{LOAD_WINDOWS_S, PEER_SIGHT_MESSAGES_MIN, PEER_SIGHT_WINDOW_S};
+use dynamo_core::wire::peers::{PeerMark, PeerSight};
 
 use crate::support::{Cluster, Mode, Reply};
 
@@ -146,4 +147,37 @@ fn the_load_is_that_of_all_members_that_answer() {
     cluster.nodes[2].set(Mode::Frozen);
     let load = cluster.get("/v1/cluster/load").json();
     assert_eq!((out(&load), &load["silent"]), (vec![(0, false), (0, false)], &1.into()));
+}
+
+#[test]
+fn a_slow_host_is_told_by_what_its_peers_measured() {
+    let cluster = Cluster::start(3);
+    let [one, two, three] = [0, 1, 2].map(|index| cluster.nodes[index].id);
+    let sight = |node, p99_ms: u64| PeerSight {
+        node,
+        state: if p99_ms > 100 { PeerMark::Slow } else { PeerMark::Up },
+        messages: PEER_SIGHT_MESSAGES_MIN,
+        p50_us: Some(900),
+        p99_us: Some(p99_ms * 1000),
+    };
+    // The second one pauses, and so finds the others slow.
+    cluster.nodes[0].sees(vec![sight(two, 700), sight(three, 9)]);
+    cluster.nodes[1].sees(vec![sight(one, 650), sight(three, 650)]);
+    cluster.nodes[2].sees(vec![sight(one, 8), sight(two, 800)]);
+    let told = || cluster.get("/v1/cluster/peers").json();
+    let of = |json: &serde_json::Value| -> Vec<(bool, Option<u64>, u64)> {
+        let one = |node: &serde_json::Value| {
+            let slow = node["slow"].as_bool().unwrap();
+            (slow, node["p99_us"].as_u64(), node["slow_for"].as_u64().unwrap())
+        };
+        json["nodes"].as_array().unwrap().iter().map(one).collect()
+    };
+    let peers = told();
+    assert_eq!((&peers["silent"], &peers["window_s"]), (&0.into(), &PEER_SIGHT_WINDOW_S.into()));
+    let seen = [(false, Some(8_000), 1), (true, Some(700_000), 2), (false, Some(9_000), 1)];
+    assert_eq!(of(&peers), seen);
+    cluster.nodes[1].set(Mode::Frozen);
+    let peers = told();
+    assert_eq!((&peers["silent"], of(&peers)[1]), (&1.into(), (true, Some(700_000), 2)));
+    assert_eq!(cluster.get("/v1/cluster/peers?x=1").status, 400);
 }

@@ -23,7 +23,7 @@ const WRITE: Needed = &[Scope::Write];
 const ADMIN: Needed = &[Scope::Admin];
 
 /// What each route needs. Written by hand, so that a change of the router's table is noticed.
-const ROUTES: [(&str, &str, Needed); 37] = [
+const ROUTES: [(&str, &str, Needed); 38] = [
     ("GET", "/v1/kv/{bucket}/{*key}", READ),
     ("HEAD", "/v1/kv/{bucket}/{*key}", READ),
     ("PUT", "/v1/kv/{bucket}/{*key}", WRITE),
@@ -38,6 +38,7 @@ const ROUTES: [(&str, &str, Needed); 37] = [
     ("GET", "/v1/cluster", &[]),
     ("GET", "/v1/cluster/health", &[]),
     ("GET", "/v1/cluster/load", &[]),
+    ("GET", "/v1/cluster/peers", &[]),
     ("GET", "/v1/cluster/safe-to-stop", &[]),
     ("POST", "/v1/cluster/stage", ADMIN),
     ("DELETE", "/v1/cluster/stage", ADMIN),

@@ -10,7 +10,7 @@
 //! | [`tree`] | `POST /v1/tree/digests`, `POST /v1/tree/keys` |
 //! | [`partitions`] | `GET /v1/partitions`, pages, hold, release and drop below it |
 //! | [`reap`] | `POST /v1/reap/check`, `POST /v1/reap` |
-//! | [`status`] | `GET /v1/ping`, `GET /v1/store`, `GET /v1/load` |
+//! | [`status`] | `GET /v1/ping`, `GET /v1/store`, `GET /v1/load`, `GET /v1/peers` |
 
 pub mod caller;
 pub mod coordinate;

@@ -8,6 +8,7 @@ use dynamo_core::wire::partition::{
     PARTITION_PAGE_PATH, PARTITIONS_DROP_PATH, PARTITIONS_HOLD_PATH, PARTITIONS_PATH,
     PARTITIONS_RELEASE_PATH,
 };
+use dynamo_core::wire::peers::PEERS_PATH;
 use dynamo_core::wire::reap::{REAP_CHECK_PATH, REAP_PATH};
 use dynamo_core::wire::replica::REPLICA_BATCH_PATH;
 use dynamo_core::wire::tree::{TREE_DIGESTS_PATH, TREE_KEYS_PATH};
@@ -65,6 +66,7 @@ pub fn table() -> Vec<Route> {
         route("/v1/hints/sync-point/{id}", Admin).get(Host, hints::sync_point),
         route("/v1/store", Admin).get(Host, status::store),
         route(LOAD_PATH, Admin).get(Host, status::load),
+        route(PEERS_PATH, Admin).get(Host, status::peers),
         route(LOG_LEVEL_PATH, Admin).get(Host, log_level::read).put(Host, log_level::change),
         route(TREE_DIGESTS_PATH, Background).post(Host, tree::digests),
         route(TREE_KEYS_PATH, Background).post(Host, tree::keys),

@@ -3,10 +3,11 @@
 use axum::Json;
 use axum::extract::State;
 use dynamo_core::id::{ClusterId, Incarnation, NodeId, StoreId};
-use dynamo_core::limits::TREE_LEAF_BITS;
+use dynamo_core::limits::{PEER_SIGHT_WINDOW_S, TREE_LEAF_BITS};
 use dynamo_core::ring::RingVersion;
 use dynamo_core::time::WallMs;
 use dynamo_core::wire::load::LoadDocument;
+use dynamo_core::wire::peers::PeersDocument;
 use dynamo_core::wire::tree::TreeState;
 use serde::{Deserialize, Serialize};
 use service_kit::http::error::Problem;
@@ -117,4 +118,15 @@ pub async fn store(State(api): State<Api>) -> Result<Json<StoreDocument>, Proble
 /// `GET /v1/load`.
 pub async fn load(State(api): State<Api>) -> Json<LoadDocument> {
     Json(LoadDocument { node: api.node.me, windows: api.node.load.windows() })
+}
+
+/// `GET /v1/peers`.
+pub async fn peers(State(api): State<Api>) -> Json<PeersDocument> {
+    let node: &Node = &api.node;
+    let view = node.view.load_full();
+    let nodes = view.iter().flat_map(|view| view.nodes());
+    let others = nodes.filter(|info| info.id != node.me && info.status.may_hold());
+    let peers = node.health.sights(others.map(|info| info.id));
+    let store = node.store.state().as_str().to_owned();
+    Json(PeersDocument { node: node.me, window_s: PEER_SIGHT_WINDOW_S, store, peers })
 }

@@ -1,5 +1,5 @@
 //! How many operations this node had lately, read off its own counters once a second: what the
-//! router compares to see how even the load is.
+//! router compares to see how even the load is. What its peers took is looked at in the same turn.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -69,6 +69,7 @@ pub async fn run(node: Arc<Node>, shutdown: Shutdown) {
     loop {
         node.load.tick(&node.metrics);
         let view = node.view.load();
+        node.health.times.tick(|peer| Some(view.as_deref()?.node(peer)?.name.clone()));
         let weight = view.as_deref().and_then(|view| {
             view.members().find(|member| member.id == node.me).map(|member| member.weight)
         });

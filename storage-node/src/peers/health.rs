@@ -8,9 +8,11 @@ use std::time::Duration;
 use dynamo_core::failure_view::{FailureKind, FailureView, PeerChange};
 use dynamo_core::id::NodeId;
 use dynamo_core::time::Mono;
+use dynamo_core::wire::peers::{PeerMark, PeerSight};
 use service_kit::rng::OsEntropy;
 use tokio::sync::Notify;
 
+use super::times::PeerTimes;
 use crate::metrics::PeerMetricsSet;
 
 /// The failure view of this process.
@@ -20,6 +22,8 @@ pub struct PeerHealth {
     recovered: Mutex<BTreeSet<NodeId>>,
     wake: Notify,
     metrics: PeerMetricsSet,
+    /// How long the peers took lately.
+    pub times: PeerTimes,
 }
 
 impl PeerHealth {
@@ -30,6 +34,7 @@ impl PeerHealth {
             view: Mutex::new(FailureView::new()),
             recovered: Mutex::default(),
             wake: Notify::new(),
+            times: PeerTimes::new(metrics.p99.clone()),
             metrics,
         }
     }
@@ -41,12 +46,16 @@ impl PeerHealth {
 
     /// A peer answered.
     pub fn on_success(&self, node: NodeId, now: Mono, latency: Duration) {
+        self.times.observe(node, latency);
         let change = self.lock().on_success(node, now, latency);
         self.note(change);
     }
 
     /// A peer failed.
     pub fn on_failure(&self, node: NodeId, now: Mono, kind: FailureKind) {
+        if let FailureKind::Timeout { waited } = kind {
+            self.times.observe(node, waited);
+        }
         let change = self.lock().on_failure(node, now, kind, &mut OsEntropy);
         self.note(change);
     }
@@ -69,7 +78,27 @@ impl PeerHealth {
 
     /// Forgets peers that are not part of the ring any more.
     pub fn retain(&self, keep: impl Fn(NodeId) -> bool) {
-        self.lock().retain(keep);
+        self.lock().retain(&keep);
+        self.times.retain(keep);
+    }
+
+    /// What this node measured of each of `peers`, and thinks of it.
+    #[must_use]
+    pub fn sights(&self, peers: impl Iterator<Item = NodeId>) -> Vec<PeerSight> {
+        let recent = self.times.recent();
+        let view = self.lock();
+        let micros = |took: Duration| u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let sight = |node| {
+            let took = recent.get(&node).copied().unwrap_or_default();
+            PeerSight {
+                node,
+                state: PeerMark::of(&view, node),
+                messages: took.messages,
+                p50_us: took.p50.map(micros),
+                p99_us: took.p99.map(micros),
+            }
+        };
+        peers.map(sight).collect()
     }
 
     /// The peers that came back since the last call.

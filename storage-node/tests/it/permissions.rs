@@ -52,7 +52,7 @@ use crate::agent::CLUSTER;
 use crate::cluster::{Cluster, node};
 
 /// What each route needs. Written by hand, so that a change of the node's table is noticed.
-const ROUTES: [(&str, &str, Need); 22] = [
+const ROUTES: [(&str, &str, Need); 23] = [
     ("POST", "/v1/coordinate/get", Need::Permitted),
     ("POST", "/v1/coordinate/put", Need::Permitted),
     ("POST", "/v1/replica/batch", Need::Permitted),
@@ -63,6 +63,7 @@ const ROUTES: [(&str, &str, Need); 22] = [
     ("GET", "/v1/hints/sync-point/{id}", Need::Host),
     ("GET", "/v1/store", Need::Host),
     ("GET", "/v1/load", Need::Host),
+    ("GET", "/v1/peers", Need::Host),
     ("GET", "/v1/admin/log-level", Need::Host),
     ("PUT", "/v1/admin/log-level", Need::Host),
     ("POST", "/v1/tree/digests", Need::Host),

@@ -20,7 +20,7 @@ use dynamo_core::clock::record::{Content, Record, Value};
 use dynamo_core::conditions::check_condition;
 use dynamo_core::id::NodeId;
 use dynamo_core::key::ObjectKey;
-use dynamo_core::limits::LOAD_WINDOWS_S;
+use dynamo_core::limits::{LOAD_WINDOWS_S, PEER_SIGHT_WINDOW_S};
 use dynamo_core::params::{Durability, Reconciliation};
 use dynamo_core::replica::{PutCommand, PutRefusal, coordinate_put};
 use dynamo_core::time::WallMs;
@@ -30,6 +30,7 @@ use dynamo_core::wire::coordinate::{
 };
 use dynamo_core::wire::frame::{decode_frame, encode_frame};
 use dynamo_core::wire::load::{LOAD_PATH, LoadDocument, LoadWindow};
+use dynamo_core::wire::peers::{PEERS_PATH, PeerSight, PeersDocument};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use service_kit::http::error::{ErrorCode, Outcome, Problem, ReplicaResult};
 use service_kit::time::Clock;
@@ -65,6 +66,8 @@ pub(crate) struct Node {
     heads: Mutex<Vec<HeaderMap>>,
     /// Operations that it says it had.
     load: AtomicU64,
+    /// What it says of its peers.
+    sights: Mutex<Vec<PeerSight>>,
     /// What it keeps as a replica, for the requests of a backup or verification.
     pub(super) replicas: Mutex<HashMap<ObjectKey, Record>>,
     /// What its worker says and was told.
@@ -84,6 +87,7 @@ impl Node {
             pings: AtomicUsize::new(0),
             heads: Mutex::default(),
             load: AtomicU64::new(0),
+            sights: Mutex::default(),
             replicas: Mutex::default(),
             worker: Mutex::default(),
         });
@@ -93,6 +97,7 @@ impl Node {
             .route("/v1/ping", get(ping))
             .route("/v1/hints", get(hints))
             .route(LOAD_PATH, get(load))
+            .route(PEERS_PATH, get(peers))
             .route("/v1/hints/sync-point", post(set_sync_point))
             .route("/v1/hints/sync-point/{id}", get(sync_point))
             .merge(store::routes())
@@ -123,6 +128,11 @@ impl Node {
     /// Has it say that it had so many operations in each window.
     pub(crate) fn load(&self, operations: u64) {
         self.load.store(operations, Ordering::Relaxed);
+    }
+
+    /// Has it say this of its peers.
+    pub(crate) fn sees(&self, sights: Vec<PeerSight>) {
+        *self.sights.lock().unwrap() = sights;
     }
 
     /// The headers of the last request to coordinate.
@@ -190,6 +200,15 @@ async fn load(State(node): State<Arc<Node>>) -> axum::Json<LoadDocument> {
     let replica = node.load.load(Ordering::Relaxed);
     let window = |window_s| LoadWindow { window_s, seconds: window_s, coordinated: 0, replica };
     axum::Json(LoadDocument { node: node.id, windows: LOAD_WINDOWS_S.map(window).to_vec() })
+}
+
+async fn peers(State(node): State<Arc<Node>>) -> axum::Json<PeersDocument> {
+    if matches!(*node.mode.lock().unwrap(), Mode::Frozen) {
+        std::future::pending::<()>().await;
+    }
+    let peers = node.sights.lock().unwrap().clone();
+    let store = "healthy".to_owned();
+    axum::Json(PeersDocument { node: node.id, window_s: PEER_SIGHT_WINDOW_S, store, peers })
 }
 
 async fn hints(State(node): State<Arc<Node>>) -> Response {
