@@ -34,7 +34,7 @@ def build_binaries(root: pathlib.Path) -> pathlib.Path:
     env = {**os.environ, **QUICK, "RUSTFLAGS": "-C target-feature=+crt-static"}
     packages = [arg for crate in ["atoll-cli", *(crate for crate, _ in SERVICES.values())] for arg in ("-p", crate)]
     # The explicit target keeps build scripts and procedural macros dynamic.
-    command = ["cargo", "build", "--release", "--locked", "--target", TARGET, "--bins", *packages]
+    command = ["cargo", "build", "--release", "--locked", "--quiet", "--target", TARGET, "--bins", *packages]
     subprocess.run(command, cwd=root, env=env, check=True)
     return pathlib.Path(env.get("CARGO_TARGET_DIR", root / "target")) / TARGET / "release"
 
