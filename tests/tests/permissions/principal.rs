@@ -17,8 +17,8 @@ use prometheus::Registry;
 use service_kit::auth::reloaded::ReloadMetrics;
 use service_kit::peer::auth::PeerAuth;
 use service_kit::peer::{
-    Connector, PeerClient, PeerConfig, PeerError, PeerIdentity, PeerMetrics, PeerRequest,
-    PeerResponse, PeerStream, ProcessRole,
+    Connector, NotSentReason, PeerClient, PeerConfig, PeerError, PeerIdentity, PeerMetrics,
+    PeerRequest, PeerResponse, PeerStream, ProcessRole,
 };
 use service_kit::time::Clock;
 use service_kit::tls::authority::{Authority, Issued};
@@ -216,9 +216,13 @@ impl Principal {
         Self { client, api_key, gossips_as }
     }
 
-    /// The status of the answer; `None` where nothing is heard.
+    /// The status of the answer; `None` where nothing is heard, and the connection closed.
     pub(crate) async fn ask(&self, to: SocketAddr, method: &str, pattern: &str) -> Option<u16> {
-        self.call(to, method, pattern).await.ok().map(|answer| answer.status.as_u16())
+        match self.call(to, method, pattern).await {
+            Ok(answer) => Some(answer.status.as_u16()),
+            Err(PeerError::Unknown(_) | PeerError::NotSent(NotSentReason::Connect(_))) => None,
+            Err(error) => panic!("{method} {pattern}: {error}"),
+        }
     }
 
     /// The node of the host whose worker is asked.
