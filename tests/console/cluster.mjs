@@ -38,6 +38,9 @@ export class Cluster {
     cluster.base = await freeBlock(hosts + room);
     const log = openSync(join(cluster.dir, 'dev.log'), 'a');
     cluster.process = spawn(binary, ['dev', '--hosts', String(hosts), '--base-port', String(cluster.base), '--data', join(cluster.dir, 'data'), ...(secure ? ['--secure'] : [])], { stdio: ['ignore', log, log] });
+    // However this process ends, its hosts end with it.
+    process.once('exit', () => cluster.process.kill('SIGINT'));
+    for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => process.exit(1));
     cluster.ended = new Promise((resolve) => cluster.process.once('exit', resolve));
     try {
       await cluster.until('healthy', async () => JSON.parse(await cluster.atoll('health', '--json')).status === 'healthy');
