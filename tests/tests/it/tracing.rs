@@ -18,9 +18,13 @@ use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use prost::Message;
-use tests::harness::{Service, eventually};
+use tests::harness::{Http, Service, eventually};
 
 use super::scene::{scene, scene_in, secure_scene};
+
+/// Objects that are written while a host is gone, and how many at a time.
+const PUTS: usize = 200;
+const WRITERS: usize = 8;
 
 /// What the collector was sent.
 #[derive(Default)]
@@ -152,10 +156,18 @@ fn a_host_that_is_gone_is_one_line_in_the_log_of_each_process_that_misses_it() {
     let logs = [(1, Service::Router), (1, Service::Storage), (3, Service::Storage)];
     let before = logs.map(|(host, service)| cluster.log_of(host, service).len());
     cluster.kill(2, Service::Storage);
-    for n in 0..200 {
-        let put = cluster.http.put(&cluster.object(1, &format!("b/{n}")), "", b"v");
-        assert_eq!(put.status, 204, "{}", put.text());
-    }
+    // Many at a time, so that no node coordinates them all: one alone would stay the fastest.
+    std::thread::scope(|writers| {
+        for writer in 0..WRITERS {
+            writers.spawn(move || {
+                let http = Http::new();
+                for n in 0..PUTS / WRITERS {
+                    let put = http.put(&cluster.object(1, &format!("b/{writer}-{n}")), "", b"v");
+                    assert_eq!(put.status, 204, "{}", put.text());
+                }
+            });
+        }
+    });
     for ((host, service), before) in logs.into_iter().zip(before) {
         let told = || troubles(&cluster.log_of(host, service)[before..]);
         let shown = format!("host {host} {}", service.name());
