@@ -10,10 +10,9 @@ use dynamo_core::wire::load::LoadDocument;
 use dynamo_core::wire::peers::PeersDocument;
 use dynamo_core::wire::tree::TreeState;
 use serde::{Deserialize, Serialize};
-use service_kit::http::error::Problem;
 
 use super::Api;
-use crate::node::{Node, store_problem};
+use crate::node::Node;
 
 /// Who answers.
 #[derive(Debug, Serialize, Deserialize)]
@@ -41,8 +40,9 @@ pub struct StoreDocument {
     pub hints_state: String,
     /// The actor epoch.
     pub epoch: u64,
-    /// Records, tombstones included.
-    pub records: u64,
+    /// Records, tombstones included; absent while they cannot be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub records: Option<u64>,
     /// Writes waiting for the disk.
     pub queue: usize,
     /// Keys whose record is unreadable.
@@ -86,15 +86,12 @@ pub async fn ping(State(api): State<Api>) -> Json<PingDocument> {
     })
 }
 
-/// `GET /v1/store`.
-///
-/// # Errors
-/// `store_unavailable` where the store cannot be read.
-pub async fn store(State(api): State<Api>) -> Result<Json<StoreDocument>, Problem> {
+/// `GET /v1/store`. It answers in any state of the store: that is what is asked for.
+pub async fn store(State(api): State<Api>) -> Json<StoreDocument> {
     let node: &Node = &api.node;
-    let stats = node.store.stats().map_err(store_problem)?;
+    let stats = node.store.stats();
     let tree = node.store.tree_stats();
-    Ok(Json(StoreDocument {
+    Json(StoreDocument {
         store_id: node.epochs.file().store_id,
         state: stats.state.as_str().to_owned(),
         hints_state: node.hints.state().as_str().to_owned(),
@@ -112,7 +109,7 @@ pub async fn store(State(api): State<Api>) -> Result<Json<StoreDocument>, Proble
             pass_started_ms: tree.pass_started,
             last_full_ms: tree.last_full,
         },
-    }))
+    })
 }
 
 /// `GET /v1/load`.

@@ -219,8 +219,8 @@ pub struct ScanPage {
 pub struct StoreStats {
     /// Whether it takes writes.
     pub state: StoreState,
-    /// Records, tombstones included.
-    pub records: u64,
+    /// Records, tombstones included; `None` while they cannot be read.
+    pub records: Option<u64>,
     /// Jobs waiting for the writer.
     pub queue: usize,
     /// Records known to be unreadable.
@@ -418,18 +418,15 @@ impl Store {
         Ok(ScanPage { records, next })
     }
 
-    /// Sizes and states.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`].
-    pub fn stats(&self) -> Result<StoreStats, StoreError> {
-        let records = self.engine.rows(RECORDS).map_err(|error| self.read_failed(&error))?;
-        Ok(StoreStats {
+    /// Sizes and states, which can be told in any of them.
+    #[must_use]
+    pub fn stats(&self) -> StoreStats {
+        StoreStats {
             state: self.state(),
-            records,
+            records: self.engine.rows(RECORDS).map_err(|error| self.read_failed(&error)).ok(),
             queue: self.writer.queue_len(),
             corrupt_keys: self.shared.corrupt.len(),
-        })
+        }
     }
 
     /// Whether it takes writes now.

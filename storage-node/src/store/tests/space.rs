@@ -159,5 +159,7 @@ fn an_exhausted_disk_takes_nothing_and_ends_no_epochs_and_is_read() {
     disk.set_capacity(64 * MIB, 0);
     wait_for(&store, StoreState::Healthy);
     put(&store, "k", command(9_999, "more", None), Durability::Fsync).unwrap();
+    assert!(store.stats().records.is_some());
     assert!(store.close());
+    assert_eq!(store.stats().records, None, "it tells of a closed file, too");
 }
