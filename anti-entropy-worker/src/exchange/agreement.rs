@@ -139,14 +139,7 @@ impl Agreement {
     /// for never with one of them.
     #[must_use]
     pub fn partitions(&self) -> BTreeMap<PartitionId, Option<WallMs>> {
-        let mut partitions: BTreeMap<PartitionId, Option<WallMs>> = BTreeMap::new();
-        for standing in self.partners.values() {
-            for ((_, partition), agreed) in &standing.parts {
-                let entry = partitions.entry(*partition).or_insert(*agreed);
-                *entry = (*entry).min(*agreed);
-            }
-        }
-        partitions
+        least_of_each(self.partners.values().flat_map(|standing| &standing.parts))
     }
 
     /// The partners with whom a partition was not found equal by the last comparison, and why.
@@ -154,10 +147,8 @@ impl Agreement {
     pub fn apart(&self) -> BTreeMap<PartitionId, BTreeMap<NodeId, Apart>> {
         let mut partitions: BTreeMap<PartitionId, BTreeMap<NodeId, Apart>> = BTreeMap::new();
         for (node, standing) in &self.partners {
-            for ((_, partition), apart) in &standing.apart {
-                let known =
-                    partitions.entry(*partition).or_default().entry(*node).or_insert(*apart);
-                *known = (*known).min(*apart);
+            for (partition, apart) in least_of_each(&standing.apart) {
+                partitions.entry(partition).or_default().insert(*node, apart);
             }
         }
         partitions
@@ -169,18 +160,10 @@ impl Agreement {
     pub fn furthest_behind(&self, most: usize) -> Vec<((PartitionId, NodeId), Option<WallMs>)> {
         let mut all = Vec::new();
         for (node, standing) in &self.partners {
-            let mut agreed: BTreeMap<PartitionId, Option<WallMs>> = BTreeMap::new();
-            for ((_, partition), at) in &standing.parts {
-                let known = agreed.entry(*partition).or_insert(*at);
-                *known = (*known).min(*at);
-            }
-            let mut apart: BTreeMap<PartitionId, Apart> = BTreeMap::new();
-            for ((_, partition), why) in &standing.apart {
-                let known = apart.entry(*partition).or_insert(*why);
-                *known = (*known).min(*why);
-            }
+            let agreed = least_of_each(&standing.parts);
             let at = |partition| agreed.get(&partition).copied().flatten();
-            all.extend(apart.into_iter().map(|(part, why)| (why, at(part), (part, *node))));
+            let apart = least_of_each(&standing.apart).into_iter();
+            all.extend(apart.map(|(partition, why)| (why, at(partition), (partition, *node))));
         }
         all.sort_unstable();
         all.truncate(most);
@@ -203,6 +186,18 @@ impl Agreement {
             agreed.copied().flatten().is_some_and(|at| at >= since)
         })
     }
+}
+
+/// What stands for the parts of each partition together: the least of it.
+fn least_of_each<'a, T: Copy + Ord + 'a>(
+    parts: impl IntoIterator<Item = (&'a ClassPart, &'a T)>,
+) -> BTreeMap<PartitionId, T> {
+    let mut partitions = BTreeMap::new();
+    for ((_, partition), value) in parts {
+        let known = partitions.entry(*partition).or_insert(*value);
+        *known = (*known).min(*value);
+    }
+    partitions
 }
 
 #[cfg(test)]

@@ -84,7 +84,7 @@ pub enum Denial {
 impl Denial {
     /// Its word in metrics and logs.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Missing => "missing",
             Self::Malformed => "malformed",
@@ -98,12 +98,12 @@ impl Denial {
 
 /// Every reason that a refusal is counted under.
 const REASONS: [&str; 10] = [
-    "missing",
-    "malformed",
-    "unknown",
-    "wrong",
-    "expired",
-    "revoked",
+    Denial::Missing.as_str(),
+    Denial::Malformed.as_str(),
+    Denial::Unknown.as_str(),
+    Denial::Wrong.as_str(),
+    Denial::Expired.as_str(),
+    Denial::Revoked.as_str(),
     "limited",
     "forbidden",
     "query",

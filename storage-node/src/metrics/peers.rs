@@ -1,5 +1,6 @@
 //! What this node sends to its peers, and how it sees them.
 
+use dynamo_core::limits::{PEER_SIGHT_MESSAGES_MIN, PEER_SIGHT_WINDOW_S};
 use prometheus::{GaugeVec, Histogram, IntCounter, IntGauge, Opts};
 use service_kit::metrics::{COUNT_BUCKETS, MetricsError};
 
@@ -36,8 +37,10 @@ impl Make<'_> {
         let p99 = GaugeVec::new(
             Opts::new(
                 "atoll_peer_p99_seconds",
-                "99 of 100 messages to the replicas of a peer took at most this long, over 30 s; only for \
-                 peers that were sent 100.",
+                format!(
+                    "99 of 100 messages to the replicas of a peer took at most this long, over \
+                     {PEER_SIGHT_WINDOW_S} s; only for peers that were sent {PEER_SIGHT_MESSAGES_MIN}."
+                ),
             ),
             &["peer_name"],
         )?;

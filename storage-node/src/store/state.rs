@@ -6,10 +6,10 @@
 /// Healthy <-> Full
 ///    |         |      a commit failed
 ///    v         v
-///   ReadOnly -> Reopening -> Healthy or Full
-///                   |
-///                   v         damaged for good
-///               Quarantined -> Healthy or Full, empty
+///   ReadOnly <-> Reopening -> Healthy or Full
+///                    |
+///                    v         damaged for good
+///                Quarantined -> Healthy or Full, empty
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]

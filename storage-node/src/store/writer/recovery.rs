@@ -139,10 +139,12 @@ impl Loop {
     fn read_on(&mut self) {
         self.shared.set_state(StoreState::Reopening);
         match self.engine.reopen_for_reads() {
-            Ok(()) => self.companion.reopened(self.engine.as_ref()),
+            Ok(()) => {
+                self.companion.reopened(self.engine.as_ref());
+                self.shared.set_state(StoreState::ReadOnly);
+            }
             Err(error) => tracing::error!(%error, "the store cannot be read until it has space"),
         }
-        self.shared.set_state(StoreState::ReadOnly);
     }
 
     /// Opens the file, and checks it where there are doubts. Opening writes and syncs, so an open
