@@ -139,12 +139,11 @@ impl Loop {
     fn read_on(&mut self) {
         self.shared.set_state(StoreState::Reopening);
         match self.engine.reopen_for_reads() {
-            Ok(()) => {
-                self.companion.reopened(self.engine.as_ref());
-                self.shared.set_state(StoreState::ReadOnly);
-            }
+            Ok(()) => self.companion.reopened(self.engine.as_ref()),
+            // A file system that copies on write may have no room even to open it.
             Err(error) => tracing::error!(%error, "the store cannot be read until it has space"),
         }
+        self.shared.set_state(StoreState::ReadOnly);
     }
 
     /// Opens the file, and checks it where there are doubts. Opening writes and syncs, so an open
